@@ -1,0 +1,267 @@
+"""The ledger's rows inside admission's transaction: accounts, holds, transfers and usage, in bulk.
+
+Nothing here decides; `gateway.admission` does, under the locks taken here.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+
+from billing.accounts import REVENUE_CODE, customer_account_code
+from billing.models import TransferKind, UsageStatus
+from common.sql import Sql
+
+
+@dataclass(slots=True, kw_only=True)
+class AccountState:
+    """A customer's account inside one transaction. Mutable: a batch moves it call by call, and writes it once."""
+
+    id: int
+    customer_id: int
+    posted_nanousd: int
+    held_nanousd: int
+
+    @property
+    def available_nanousd(self) -> int:
+        return self.posted_nanousd - self.held_nanousd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenHold:
+    """A row of `billing.Hold`."""
+
+    request_id: str
+    account_id: int
+    pending_id: int | None
+    amount_nanousd: int
+    worker_id: int
+    # The limit counters that the call took, comma separated.
+    owners: str
+    input_tokens: int
+    output_tokens: int
+    day: int
+    month: int
+    progress_tokens: int
+    # JSON of what is known about the call at admission, for a hold that outlives its process.
+    draft: str
+    created_us: int
+    expires_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTransfer:
+    """A transfer to be written; the moment is the batch's."""
+
+    id: int
+    kind: TransferKind
+    account_id: int
+    amount_nanousd: int
+    request_id: str
+    pending_id: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewUsage:
+    """A usage record to be written; columns as in `billing.UsageRecord`, moments in microseconds."""
+
+    request_id: str
+    sequence: int = 0
+    customer_id: int
+    api_key_id: int
+    operation: str
+    model: str
+    upstream: str = ""
+    upstream_model: str = ""
+    price_version_id: int
+    status: str
+    source: str
+    error_code: str = ""
+    finish_reason: str = ""
+    is_stream: bool
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    cost_nanousd: int = 0
+    charged_nanousd: int = 0
+    provider_cost_nanousd: int = 0
+    flags: str = ""
+    end_user: str = ""
+    # JSON object.
+    tags: str = "{}"
+    started_us: int
+    settled_us: int
+    upstream_ms: int = 0
+    ttft_ms: int | None = None
+    total_ms: int = 0
+    overhead_us: int = 0
+
+
+_HOLD_COLUMNS = tuple(OpenHold.__dataclass_fields__)
+_SELECT_HOLDS = f"SELECT {', '.join(_HOLD_COLUMNS)} FROM billing_hold"
+_hold_row = attrgetter(*_HOLD_COLUMNS)
+_TRANSFER_COLUMNS = (
+    "id",
+    "kind",
+    "debit_account_id",
+    "credit_account_id",
+    "amount_nanousd",
+    "pending_id",
+    "request_id",
+    "reason",
+    "author",
+    "created_at",
+)
+_USAGE_FIELDS = tuple(name for name in NewUsage.__dataclass_fields__ if name not in ("started_us", "settled_us"))
+_USAGE_COLUMNS = (*_USAGE_FIELDS, "started_at", "settled_at")
+_usage_row = attrgetter(*_USAGE_FIELDS)
+
+
+def lock_accounts(sql: Sql, customer_ids: Collection[int]) -> dict[int, AccountState]:
+    """Lock the accounts of customers in the order of their ids and return them by customer id.
+
+    Accounts that do not exist yet are opened. First of the locks of a batch: whoever changes a hold, a balance or
+    a limit counter of a customer holds this one.
+    """
+    found = _select_accounts(sql, customer_ids)
+    missing = sorted(set(customer_ids) - found.keys())
+    if missing:
+        for customer_id in missing:
+            sql.run(
+                "INSERT INTO billing_account (code, kind, customer_id, posted_nanousd, held_nanousd)"
+                " VALUES (%s, 'customer', %s, 0, 0) ON CONFLICT (code) DO NOTHING",
+                (customer_account_code(customer_id), customer_id),
+            )
+        found = _select_accounts(sql, customer_ids)
+    return found
+
+
+def _select_accounts(sql: Sql, customer_ids: Collection[int]) -> dict[int, AccountState]:
+    rows = sql.rows_where_in(
+        "SELECT id, customer_id, posted_nanousd, held_nanousd FROM billing_account",
+        "customer_id",
+        customer_ids,
+        f"ORDER BY id {sql.for_update}",
+    )
+    return {
+        row[1]: AccountState(id=row[0], customer_id=row[1], posted_nanousd=row[2], held_nanousd=row[3]) for row in rows
+    }
+
+
+def write_accounts(sql: Sql, changed: Iterable[AccountState]) -> None:
+    """Write the balances that a batch changed."""
+    sql.update_integers(
+        "billing_account",
+        "id",
+        ("posted_nanousd", "held_nanousd"),
+        [(a.posted_nanousd, a.held_nanousd, a.id) for a in changed],
+    )
+
+
+def find_revenue_account(sql: Sql) -> int:
+    """Return the id of the platform's revenue account, opening it at its first use."""
+    rows = sql.rows("SELECT id FROM billing_account WHERE code = %s", (REVENUE_CODE,))
+    if not rows:
+        sql.run(
+            "INSERT INTO billing_account (code, kind, posted_nanousd, held_nanousd) VALUES (%s, 'revenue', 0, 0)"
+            " ON CONFLICT (code) DO NOTHING",
+            (REVENUE_CODE,),
+        )
+        rows = sql.rows("SELECT id FROM billing_account WHERE code = %s", (REVENUE_CODE,))
+    return int(rows[0][0])
+
+
+def read_holds(sql: Sql, request_ids: Collection[str]) -> dict[str, OpenHold]:
+    """Return the open holds among `request_ids`; a resolved one is absent."""
+    if not request_ids:
+        return {}
+    return {hold.request_id: hold for hold in _holds(sql.rows_where_in(_SELECT_HOLDS, "request_id", request_ids))}
+
+
+def find_due_holds(sql: Sql, *, now_us: int, dead_worker_ids: Collection[int], limit: int) -> list[OpenHold]:
+    """Return up to `limit` open holds whose time or whose process has run out, oldest first."""
+    condition, parameters = "expires_us <= %s", [now_us]
+    statement = f"{_SELECT_HOLDS} WHERE {condition}"
+    if dead_worker_ids:
+        dead, dead_parameters = sql.condition_in("worker_id", dead_worker_ids)
+        statement = f"{statement} OR {dead}"
+        parameters = [*parameters, *dead_parameters]  # type: ignore[list-item]
+    return _holds(sql.rows(f"{statement} ORDER BY created_us, request_id LIMIT {limit}", parameters))
+
+
+def open_holds(sql: Sql, holds: Sequence[OpenHold]) -> None:
+    """Insert holds (their PENDING transfers must be in)."""
+    sql.insert("billing_hold", _HOLD_COLUMNS, [_hold_row(hold) for hold in holds])
+
+
+def close_holds(sql: Sql, request_ids: Collection[str]) -> None:
+    """Delete resolved holds."""
+    if request_ids:
+        sql.delete("billing_hold", "request_id", request_ids)
+
+
+def write_progress(sql: Sql, progress: Iterable[tuple[str, int]]) -> None:
+    """Note how many output tokens open calls have relayed, for the case that their process dies."""
+    sql.update_integers(
+        "billing_hold", "request_id", ("progress_tokens",), [(tokens, request_id) for request_id, tokens in progress]
+    )
+
+
+def append_transfers(sql: Sql, transfers: Sequence[NewTransfer], *, revenue_id: int, now_us: int) -> None:
+    """Insert transfers from customers' accounts to revenue."""
+    moment = sql.moment(now_us)
+    sql.insert(
+        "billing_transfer",
+        _TRANSFER_COLUMNS,
+        [
+            (
+                t.id,
+                t.kind.value,
+                t.account_id,
+                revenue_id,
+                t.amount_nanousd,
+                t.pending_id,
+                t.request_id,
+                t.reason,
+                "",
+                moment,
+            )
+            for t in transfers
+        ],
+    )
+
+
+def append_usage(sql: Sql, records: Sequence[NewUsage]) -> None:
+    """Insert usage records."""
+    sql.insert(
+        "billing_usagerecord",
+        _USAGE_COLUMNS,
+        [(*_usage_row(r), sql.moment(r.started_us), sql.moment(r.settled_us)) for r in records],
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierUsage:
+    """What is already recorded of a request: whether its caller settled it, and what it was charged."""
+
+    was_settled: bool
+    charged_nanousd: int
+
+
+def charged_so_far(sql: Sql, request_id: str) -> EarlierUsage:
+    """Return what is recorded of a request whose hold is gone. A record of a lost call is not a settlement."""
+    rows = sql.rows(
+        "SELECT status, sequence, charged_nanousd FROM billing_usagerecord WHERE request_id = %s", (request_id,)
+    )
+    return EarlierUsage(
+        was_settled=any(status != UsageStatus.LOST.value or sequence > 0 for status, sequence, _ in rows),
+        charged_nanousd=sum(charged for _, _, charged in rows),
+    )
+
+
+def _holds(rows: Iterable[tuple[object, ...]]) -> list[OpenHold]:
+    return [OpenHold(**dict(zip(_HOLD_COLUMNS, row, strict=True))) for row in rows]  # type: ignore[arg-type]

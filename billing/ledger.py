@@ -1,0 +1,68 @@
+"""Movements of money made by people and commands; calls make theirs in `billing.journal`.
+
+Every movement is one immutable transfer and the customer's balance, in one transaction under the account's lock.
+"""
+
+from datetime import UTC, datetime
+
+from django.db import transaction
+
+from billing.accounts import open_customer_account, open_platform_account
+from billing.errors import AmountInvalid, ReferenceUsed
+from billing.models import Account, AccountKind, Transfer, TransferKind
+from common.money import MAX_NANOUSD, format_usd
+
+
+def grant_credit(
+    *, customer_id: int, amount_nanousd: int, reason: str, author: str, reference: str | None = None
+) -> Transfer:
+    """Give a customer prepaid credit and return its transfer.
+
+    A `reference` makes a repeat safe: the same reference with the same customer and amount returns the first
+    transfer. Raises AmountInvalid without a positive amount and a reason, ReferenceUsed for a reference that names
+    something else.
+    """
+    if not reason.strip():
+        raise AmountInvalid("Say what the credit is for: the reason stays in the ledger.", param="reason")
+    if not 0 < amount_nanousd <= MAX_NANOUSD // 1_000:
+        raise AmountInvalid("The amount must be positive and below nine million USD.", param="amount")
+    source = open_platform_account(AccountKind.CREDIT_SOURCE)
+    with transaction.atomic():
+        account = Account.objects.select_for_update().get(pk=open_customer_account(customer_id).pk)
+        if reference is not None:
+            earlier = Transfer.objects.filter(reference=reference).first()
+            if earlier is not None:
+                if (earlier.credit_account_id, earlier.amount_nanousd) != (account.pk, amount_nanousd):
+                    raise ReferenceUsed(reference=reference)
+                return earlier
+        transfer = Transfer.objects.create(
+            kind=TransferKind.DIRECT,
+            debit_account=source,
+            credit_account=account,
+            amount_nanousd=amount_nanousd,
+            reference=reference,
+            reason=reason.strip()[:200],
+            author=author,
+            created_at=datetime.now(UTC),
+        )
+        account.posted_nanousd += amount_nanousd
+        account.save(update_fields=["posted_nanousd"])
+    return transfer
+
+
+def explain_transfer(transfer: Transfer) -> str:
+    """Return one sentence that says what a transfer did, for people who are not bookkeepers."""
+    amount = f"{format_usd(transfer.amount_nanousd)} USD"
+    match TransferKind(transfer.kind):
+        case TransferKind.PENDING:
+            return f"Reserved {amount}, the most that the call could cost; nothing was moved yet."
+        case TransferKind.POST:
+            return f"Charged {amount} for the call and released the rest of its hold."
+        case TransferKind.VOID:
+            return f"Released the hold of {amount}: the call cost nothing."
+        case TransferKind.EXPIRE:
+            return f"Released the hold of {amount} at its expiry: the server never settled the call."
+        case TransferKind.DIRECT if transfer.request_id:
+            return f"Charged {amount} beyond the hold: the provider reported more tokens than were estimated."
+        case TransferKind.DIRECT:
+            return f"Moved {amount} from {transfer.debit_account} to {transfer.credit_account}: {transfer.reason}"

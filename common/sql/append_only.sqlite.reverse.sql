@@ -1,0 +1,5 @@
+DROP TRIGGER IF EXISTS {table}_append_only_update
+-- next
+DROP TRIGGER IF EXISTS {table}_append_only_delete
+-- next
+DROP TRIGGER IF EXISTS {table}_append_only_replace

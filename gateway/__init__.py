@@ -1,0 +1,1 @@
+"""The way of one customer request: transports, operations, admission, upstreams, streams."""

@@ -1,0 +1,201 @@
+"""The decision itself: state and one question in, an answer and changed state out. No I/O, no clock of its own.
+
+A batch passes the same state from question to question, so that the order in the queue is the order of the
+decisions, and two calls of one batch cannot both take the last place.
+"""
+
+from dataclasses import dataclass, field
+
+from billing.errors import InsufficientBalance
+from billing.journal import AccountState, NewUsage, OpenHold
+from billing.models import TransferKind
+from common.errors import AuthenticationFailed
+from common.sql import Row
+from gateway.admission.commands import Admit, Admitted, Refused, Settled, Stale
+from keys import limits as limit_rules
+from keys.errors import refusal_error
+from keys.limits import Counters, Demand, LimitKind, LimitReading, LimitValues
+from keys.principals import Principal, principal_of_row
+
+
+@dataclass(slots=True, kw_only=True)
+class AdmissionState:
+    """Everything that the questions of a batch touch, locked by its transaction."""
+
+    now_us: int
+    catalogue_generation: int
+    key_rows: dict[int, Row]
+    accounts: dict[int, AccountState]
+    counters: dict[str, Counters]
+    holds: dict[str, OpenHold] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Movement:
+    """A transfer that a decision asks for; ids are given when the batch is written."""
+
+    kind: TransferKind
+    account_id: int
+    amount_nanousd: int
+    request_id: str
+    pending_id: int | None = None
+    reason: str = ""
+
+
+def decide_admission(state: AdmissionState, question: Admit) -> Admitted | Refused | Stale:
+    """Admit all-or-nothing: key valid, every limit and budget of customer and key, money. A refusal takes nothing."""
+    principal = question.principal
+    row = state.key_rows.get(principal.key_id)
+    if row is None or row != principal.row or question.catalogue_generation != state.catalogue_generation:
+        return Stale(principal=None if row is None else principal_of_row(row))
+    if not principal.is_active(state.now_us):
+        return Refused(error=AuthenticationFailed())
+    demand = Demand(
+        input_tokens=question.input_tokens,
+        output_tokens=question.output_tokens,
+        amount_nanousd=question.amount_nanousd,
+    )
+    owners = _owners(state, principal)
+    for counters, limits in owners:
+        limit_rules.roll_forward(counters, limits, state.now_us)
+        refusal = limit_rules.find_refusal(counters, limits, demand, state.now_us)
+        if refusal is not None:
+            return Refused(error=refusal_error(refusal), limits=_tightest_readings(owners))
+    account = state.accounts[principal.customer_id]
+    if question.amount_nanousd > account.available_nanousd and question.amount_nanousd > 0:
+        error = InsufficientBalance(
+            needed_nanousd=question.amount_nanousd,
+            available_nanousd=account.available_nanousd,
+            held_nanousd=account.held_nanousd,
+        )
+        return Refused(error=error, limits=_tightest_readings(owners))
+    for counters, limits in owners:
+        limit_rules.take(counters, limits, demand)
+    account.held_nanousd += question.amount_nanousd
+    return Admitted(
+        request_id=question.request_id,
+        started_us=state.now_us,
+        amount_nanousd=question.amount_nanousd,
+        available_nanousd=account.available_nanousd,
+        limits=_tightest_readings(owners),
+    )
+
+
+def decide_settlement(
+    state: AdmissionState, hold: OpenHold, usage: NewUsage, principal: Principal | None
+) -> tuple[Settled, list[Movement]]:
+    """Resolve an open hold with what the call really used; return the answer and the transfers to write.
+
+    The charge is the cost, up to the hold. A provider that reports more than was held (a lying one, or an estimate
+    that fell short) is charged on as far as the customer's money and budgets go, and never beyond: the rest is the
+    platform's loss, visible as `cost - charged` on the flagged usage record. Without `principal` (an expiry)
+    nothing is charged beyond the hold.
+    """
+    account = state.accounts[usage.customer_id]
+    account.held_nanousd -= hold.amount_nanousd
+    posted = min(usage.cost_nanousd, hold.amount_nanousd)
+    overage = 0
+    if usage.cost_nanousd > hold.amount_nanousd and principal is not None:
+        budgets = [
+            limit_rules.budget_left(counters, limits) for counters, limits in _rolled_owners(state, principal)
+        ]
+        room = min([account.available_nanousd - posted, *(b for b in budgets if b is not None)])
+        overage = max(0, min(usage.cost_nanousd - posted, room))
+    charged = posted + overage
+    account.posted_nanousd -= charged
+    demand = Demand(
+        input_tokens=hold.input_tokens, output_tokens=hold.output_tokens, amount_nanousd=hold.amount_nanousd
+    )
+    for owner in hold.owners.split(","):
+        limit_rules.settle(
+            state.counters[owner],
+            held=demand,
+            held_day=hold.day,
+            held_month=hold.month,
+            used_input_tokens=usage.input_tokens
+            + usage.cache_read_tokens
+            + usage.cache_write_tokens
+            + usage.audio_input_tokens,
+            used_output_tokens=usage.output_tokens + usage.reasoning_tokens + usage.audio_output_tokens,
+            charged_nanousd=charged,
+        )
+    movements = []
+    if hold.pending_id is not None:
+        resolution = TransferKind.POST if posted else (
+            TransferKind.EXPIRE if principal is None else TransferKind.VOID
+        )
+        movements.append(
+            Movement(
+                kind=resolution,
+                account_id=hold.account_id,
+                amount_nanousd=posted or hold.amount_nanousd,
+                request_id=hold.request_id,
+                pending_id=hold.pending_id,
+            )
+        )
+    if overage:
+        movements.append(
+            Movement(
+                kind=TransferKind.DIRECT,
+                account_id=hold.account_id,
+                amount_nanousd=overage,
+                request_id=hold.request_id,
+                reason="usage above the hold",
+            )
+        )
+    return Settled(charged_nanousd=charged, available_nanousd=account.available_nanousd), movements
+
+
+def decide_late_settlement(
+    state: AdmissionState, usage: NewUsage, principal: Principal, *, charged_before_nanousd: int
+) -> tuple[Settled, list[Movement]]:
+    """Charge a call whose hold expired under it (its process could not reach the database for a whole lease).
+
+    The reserved money may have gone to other calls since, so only what is available is taken.
+    """
+    account = state.accounts[usage.customer_id]
+    due = max(0, usage.cost_nanousd - charged_before_nanousd)
+    charged = max(0, min(due, account.available_nanousd))
+    account.posted_nanousd -= charged
+    for counters, _ in _rolled_owners(state, principal):
+        if counters.day == limit_rules.day_number(usage.started_us):
+            counters.day_posted_nanousd += charged
+        if counters.month == limit_rules.month_number(usage.started_us):
+            counters.month_posted_nanousd += charged
+    movements = []
+    if charged:
+        movements.append(
+            Movement(
+                kind=TransferKind.DIRECT,
+                account_id=account.id,
+                amount_nanousd=charged,
+                request_id=usage.request_id,
+                reason="settled after its hold expired",
+            )
+        )
+    return Settled(charged_nanousd=charged, available_nanousd=account.available_nanousd), movements
+
+
+def _owners(state: AdmissionState, principal: Principal) -> tuple[tuple[Counters, LimitValues], ...]:
+    return (
+        (state.counters[principal.customer_owner], principal.customer_limits),
+        (state.counters[principal.key_owner], principal.key_limits),
+    )
+
+
+def _rolled_owners(state: AdmissionState, principal: Principal) -> tuple[tuple[Counters, LimitValues], ...]:
+    owners = _owners(state, principal)
+    for counters, limits in owners:
+        limit_rules.roll_forward(counters, limits, state.now_us)
+    return owners
+
+
+def _tightest_readings(owners: tuple[tuple[Counters, LimitValues], ...]) -> tuple[LimitReading, ...]:
+    """Return one reading a kind: that of the owner with the least left."""
+    tightest: dict[LimitKind, LimitReading] = {}
+    for counters, limits in owners:
+        for reading in limit_rules.readings(counters, limits):
+            known = tightest.get(reading.kind)
+            if known is None or reading.remaining < known.remaining:
+                tightest[reading.kind] = reading
+    return tuple(tightest.values())

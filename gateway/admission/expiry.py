@@ -1,0 +1,68 @@
+"""Holds whose process or time has run out: resolved inside the batches themselves.
+
+Every batch begins by expiring what is due, so a decision never sees a dead hold, and a dead sweeper denies nobody.
+A stream that had relayed something is charged for what its last progress note says; anything else is released.
+Either way a usage record tells.
+"""
+
+import json
+
+from billing.journal import NewUsage, OpenHold
+from billing.models import UsageSource, UsageStatus
+from billing.pricing import PriceBook
+from billing.tokens import TokenCounts
+
+LOST_FLAG = "server_died"
+
+
+def write_draft(
+    *,
+    customer_id: int,
+    api_key_id: int,
+    operation: str,
+    model: str,
+    upstream: str,
+    upstream_model: str,
+    price_version_id: int,
+    is_stream: bool,
+    end_user: str,
+    tags: str,
+) -> str:
+    """Return the JSON that a hold carries: what a usage record needs if nobody is left to write it."""
+    return json.dumps(
+        {
+            "customer_id": customer_id,
+            "api_key_id": api_key_id,
+            "operation": operation,
+            "model": model,
+            "upstream": upstream,
+            "upstream_model": upstream_model,
+            "price_version_id": price_version_id,
+            "is_stream": is_stream,
+            "end_user": end_user,
+            "tags": tags,
+        }
+    )
+
+
+def usage_of_expired(hold: OpenHold, prices: PriceBook, *, now_us: int) -> NewUsage:
+    """Return the usage record of a hold that nobody settled."""
+    draft = json.loads(hold.draft)
+    produced = hold.progress_tokens > 0
+    tokens = TokenCounts(input=hold.input_tokens, output=hold.progress_tokens) if produced else TokenCounts()
+    price = prices.get_version(draft["price_version_id"])
+    return NewUsage(
+        **draft,
+        request_id=hold.request_id,
+        status=UsageStatus.LOST.value,
+        source=UsageSource.ESTIMATED.value if produced else UsageSource.NONE.value,
+        error_code="server_lost",
+        input_tokens=tokens.input,
+        output_tokens=tokens.output,
+        cost_nanousd=price.rates.cost(tokens) if produced else 0,
+        provider_cost_nanousd=price.provider_rates.cost(tokens) if produced else 0,
+        flags=LOST_FLAG,
+        started_us=hold.created_us,
+        settled_us=now_us,
+        total_ms=max(0, now_us - hold.created_us) // 1000,
+    )

@@ -1,0 +1,121 @@
+"""What can be called, frozen: models, their deployments and upstreams, and the price book, of one generation.
+
+Read by the clerk when the generation number moved (see `common.catalogue`), handed to the request path whole.
+"""
+
+from dataclasses import dataclass
+
+from billing.pricing import PriceBook, read_price_book
+from common.sql import Sql
+from gateway.models import Dialect, OnDisconnect
+from gateway.secrets import decrypt_secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamEntry:
+    """An upstream as the request path needs it; `secret` is decrypted and lives in memory only."""
+
+    id: int
+    name: str
+    dialect: Dialect
+    base_url: str
+    secret: str
+    on_disconnect: OnDisconnect
+    connect_timeout_seconds: float
+    first_token_timeout_seconds: float
+    idle_timeout_seconds: float
+    total_timeout_seconds: float
+
+    def __repr__(self) -> str:
+        return f"UpstreamEntry({self.name!r})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentEntry:
+    """One way to serve a model."""
+
+    upstream: UpstreamEntry
+    upstream_model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEntry:
+    """A public model with its active deployments, first choice first."""
+
+    name: str
+    description: str
+    owned_by: str
+    context_window: int
+    max_output_tokens: int
+    default_output_tokens: int
+    input_estimate_percent: int
+    created_at: int
+    deployments: tuple[DeploymentEntry, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    """Everything callable, as of one generation."""
+
+    generation: int
+    models: dict[str, ModelEntry]
+    prices: PriceBook
+
+
+EMPTY_CATALOGUE = Catalogue(generation=-1, models={}, prices=PriceBook(()))
+
+_UPSTREAM_COLUMNS = (
+    "id",
+    "name",
+    "dialect",
+    "base_url",
+    "encrypted_secret",
+    "on_disconnect",
+    "connect_timeout_seconds",
+    "first_token_timeout_seconds",
+    "idle_timeout_seconds",
+    "total_timeout_seconds",
+)
+_MODEL_COLUMNS = (
+    "id",
+    "name",
+    "description",
+    "owned_by",
+    "context_window",
+    "max_output_tokens",
+    "default_output_tokens",
+    "input_estimate_percent",
+    "created_at",
+)
+
+
+def read_generation(sql: Sql) -> int:
+    """Return the catalogue's present generation."""
+    return int(sql.rows("SELECT value FROM common_generation WHERE name = 'catalogue'")[0][0])
+
+
+def read_catalogue(sql: Sql) -> Catalogue:
+    """Return the catalogue as it is in the open transaction. Inactive models, upstreams and deployments are left out."""
+    generation = read_generation(sql)
+    upstreams = {}
+    for row in sql.rows(f"SELECT {', '.join(_UPSTREAM_COLUMNS)} FROM gateway_upstream WHERE is_active"):
+        values = dict(zip(_UPSTREAM_COLUMNS, row, strict=True))
+        values["secret"] = decrypt_secret(values.pop("encrypted_secret"))
+        values["dialect"] = Dialect(values["dialect"])
+        values["on_disconnect"] = OnDisconnect(values["on_disconnect"])
+        upstreams[values["id"]] = UpstreamEntry(**values)
+    deployments: dict[int, list[DeploymentEntry]] = {}
+    for model_id, upstream_id, upstream_model in sql.rows(
+        "SELECT model_id, upstream_id, upstream_model FROM gateway_deployment WHERE is_active ORDER BY priority, id"
+    ):
+        if upstream_id in upstreams:
+            entry = DeploymentEntry(upstream=upstreams[upstream_id], upstream_model=upstream_model)
+            deployments.setdefault(model_id, []).append(entry)
+    models = {}
+    for row in sql.rows(f"SELECT {', '.join(_MODEL_COLUMNS)} FROM gateway_model WHERE is_active ORDER BY name"):
+        values = dict(zip(_MODEL_COLUMNS, row, strict=True))
+        values["created_at"] = int(values["created_at"].timestamp())
+        model_id = values.pop("id")
+        models[values["name"]] = ModelEntry(**values, deployments=tuple(deployments.get(model_id, ())))
+    return Catalogue(generation=generation, models=models, prices=read_price_book(sql))
+

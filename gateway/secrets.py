@@ -1,0 +1,31 @@
+"""Provider secrets at rest: Fernet (AES-128-CBC with HMAC-SHA-256) under the server's keys, newest first."""
+
+from functools import lru_cache
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from django.conf import settings
+
+from common.errors import InternalError
+
+
+def encrypt_secret(secret: str) -> str:
+    """Return the stored form of a provider's secret; empty stays empty (an upstream without a key)."""
+    return _fernet().encrypt(secret.encode()).decode() if secret else ""
+
+
+def decrypt_secret(stored: str) -> str:
+    """Return the secret of a stored form.
+
+    Raises InternalError when none of ENCRYPTION_KEYS fits: the keys were lost or belong to another database.
+    """
+    if not stored:
+        return ""
+    try:
+        return _fernet().decrypt(stored.encode()).decode()
+    except InvalidToken:
+        raise InternalError(internal_detail="a provider secret cannot be decrypted: check ENCRYPTION_KEYS") from None
+
+
+@lru_cache(maxsize=1)
+def _fernet() -> MultiFernet:
+    return MultiFernet([Fernet(key) for key in settings.ENCRYPTION_KEYS])
