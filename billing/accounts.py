@@ -1,5 +1,6 @@
 """Accounts and what is in them."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from billing.models import Account, AccountKind
@@ -50,3 +51,15 @@ def get_balance(customer_id: int) -> Balance:
     )
     posted, held = found or (0, 0)
     return Balance(posted_nanousd=posted, held_nanousd=held)
+
+
+def get_balances(customer_ids: Collection[int]) -> dict[int, Balance]:
+    """Return the balances of customers in one query; those without an account are absent."""
+    rows = Account.objects.filter(customer_id__in=customer_ids).values_list(
+        "customer_id", "posted_nanousd", "held_nanousd"
+    )
+    return {
+        customer_id: Balance(posted_nanousd=posted, held_nanousd=held)
+        for customer_id, posted, held in rows
+        if customer_id is not None
+    }

@@ -9,6 +9,7 @@ from operator import attrgetter
 
 from billing.accounts import REVENUE_CODE, customer_account_code
 from billing.models import TransferKind, UsageStatus
+from billing.tokens import NO_TOKENS, TOKEN_CLASSES, TokenCounts
 from common.sql import Sql
 
 
@@ -79,13 +80,7 @@ class NewUsage:
     error_code: str = ""
     finish_reason: str = ""
     is_stream: bool
-    input_tokens: int = 0
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
-    output_tokens: int = 0
-    reasoning_tokens: int = 0
-    audio_input_tokens: int = 0
-    audio_output_tokens: int = 0
+    tokens: TokenCounts = NO_TOKENS
     cost_nanousd: int = 0
     charged_nanousd: int = 0
     provider_cost_nanousd: int = 0
@@ -116,9 +111,9 @@ _TRANSFER_COLUMNS = (
     "author",
     "created_at",
 )
-_USAGE_FIELDS = tuple(name for name in NewUsage.__dataclass_fields__ if name not in ("started_us", "settled_us"))
-_USAGE_COLUMNS = (*_USAGE_FIELDS, "started_at", "settled_at")
-_usage_row = attrgetter(*_USAGE_FIELDS)
+_USAGE_FIELDS = tuple(n for n in NewUsage.__dataclass_fields__ if n not in ("tokens", "started_us", "settled_us"))
+_USAGE_COLUMNS = (*_USAGE_FIELDS, *(f"{c}_tokens" for c in TOKEN_CLASSES), "started_at", "settled_at")
+_usage_row = attrgetter(*_USAGE_FIELDS, *(f"tokens.{c}" for c in TOKEN_CLASSES))
 
 
 def lock_accounts(sql: Sql, customer_ids: Collection[int]) -> dict[int, AccountState]:

@@ -63,6 +63,6 @@ def explain_transfer(transfer: Transfer) -> str:
         case TransferKind.EXPIRE:
             return f"Released the hold of {amount} at its expiry: the server never settled the call."
         case TransferKind.DIRECT if transfer.request_id:
-            return f"Charged {amount} beyond the hold: the provider reported more tokens than were estimated."
+            return f"Charged {amount} for a call that was settled after its hold had expired."
         case TransferKind.DIRECT:
             return f"Moved {amount} from {transfer.debit_account} to {transfer.credit_account}: {transfer.reason}"

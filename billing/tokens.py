@@ -27,3 +27,4 @@ class TokenCounts:
 
 
 TOKEN_CLASSES = ("input", "cache_read", "cache_write", "output", "reasoning", "audio_input", "audio_output")
+NO_TOKENS = TokenCounts()

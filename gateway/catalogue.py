@@ -20,7 +20,9 @@ class UpstreamEntry:
     dialect: Dialect
     base_url: str
     secret: str
+    is_test: bool
     on_disconnect: OnDisconnect
+    output_limit_parameter: str
     connect_timeout_seconds: float
     first_token_timeout_seconds: float
     idle_timeout_seconds: float
@@ -49,6 +51,7 @@ class ModelEntry:
     max_output_tokens: int
     default_output_tokens: int
     input_estimate_percent: int
+    image_tokens: int
     created_at: int
     deployments: tuple[DeploymentEntry, ...]
 
@@ -70,7 +73,9 @@ _UPSTREAM_COLUMNS = (
     "dialect",
     "base_url",
     "encrypted_secret",
+    "is_test",
     "on_disconnect",
+    "output_limit_parameter",
     "connect_timeout_seconds",
     "first_token_timeout_seconds",
     "idle_timeout_seconds",
@@ -85,6 +90,7 @@ _MODEL_COLUMNS = (
     "max_output_tokens",
     "default_output_tokens",
     "input_estimate_percent",
+    "image_tokens",
     "created_at",
 )
 

@@ -275,3 +275,27 @@ class ClientStalled(TollkeeperError):
 
     def __init__(self) -> None:
         super().__init__("The client stopped reading the answer, so the call was ended.")
+
+
+class CallCancelled(TollkeeperError):
+    code = "call_cancelled"
+    # 499: nginx's number for a client that left; nobody is there to read it, but the log and a WebSocket are.
+    status = 499
+    type = "invalid_request_error"
+    retryable = False
+    summary = "The client cancelled the call or left; what was produced by then is charged."
+
+    def __init__(self) -> None:
+        super().__init__("The call was cancelled. What had been produced by then is charged.")
+
+
+class SocketCallsTooMany(RateLimited):
+    code = "too_many_calls_on_socket"
+    summary = "More calls at once than one WebSocket may carry."
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(
+            f"This socket has {limit} calls in flight, the most it may. Wait for one to end, or open another socket.",
+            details={"limit": limit},
+            retry_after_seconds=1,
+        )

@@ -16,6 +16,11 @@ class OnDisconnect(models.TextChoices):
     DRAIN = "drain", "Read to the end (it bills all of it anyway)"
 
 
+class OutputLimitParameter(models.TextChoices):
+    MAX_COMPLETION_TOKENS = "max_completion_tokens", "max_completion_tokens (OpenAI)"
+    MAX_TOKENS = "max_tokens", "max_tokens (older and most compatible servers)"
+
+
 class Upstream(CatalogueModel):
     """A provider's endpoint. The secret is encrypted at rest (`gateway.secrets`)."""
 
@@ -26,7 +31,16 @@ class Upstream(CatalogueModel):
     )
     encrypted_secret = models.TextField(blank=True, editable=False)
     is_active = models.BooleanField(default=True)
+    is_test = models.BooleanField(
+        default=False, help_text="Costs the platform nothing: test keys (tk_test_...) may reach it, and only it."
+    )
     on_disconnect = models.CharField(max_length=6, choices=OnDisconnect.choices, default=OnDisconnect.STOP)
+    output_limit_parameter = models.CharField(
+        max_length=24,
+        choices=OutputLimitParameter.choices,
+        default=OutputLimitParameter.MAX_TOKENS,
+        help_text="The name under which this server takes the maximum output of a call.",
+    )
     connect_timeout_seconds = models.FloatField(default=5.0)
     first_token_timeout_seconds = models.FloatField(default=60.0)
     idle_timeout_seconds = models.FloatField(default=30.0)
@@ -66,6 +80,9 @@ class Model(CatalogueModel):
     input_estimate_percent = models.PositiveIntegerField(
         default=100,
         help_text="Our count uses the o200k vocabulary; raise this for models whose tokenizer makes more tokens.",
+    )
+    image_tokens = models.PositiveIntegerField(
+        default=1_600, help_text="Upper bound of what one image costs in input tokens; see the provider's page."
     )
     is_active = models.BooleanField(default=True)
     created_at = models.DateTimeField(editable=False)

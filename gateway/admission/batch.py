@@ -177,7 +177,7 @@ def _expire(state: AdmissionState, writes: _Writes, hold: OpenHold, context: Bat
     if state.holds.pop(hold.request_id, None) is None:
         return
     usage = usage_of_expired(hold, context.catalogue.prices, now_us=state.now_us)
-    settled, movements = decide_settlement(state, hold, usage, None)
+    settled, movements = decide_settlement(state, hold, usage, is_expiry=True)
     writes.movements += movements
     writes.usage.append(replace(usage, charged_nanousd=settled.charged_nanousd))
     writes.closed.append(hold.request_id)
@@ -188,7 +188,7 @@ def _settle(sql: Sql, state: AdmissionState, writes: _Writes, command: Settle) -
     hold = state.holds.pop(usage.request_id, None)
     if hold is not None:
         usage = replace(usage, started_us=hold.created_us, settled_us=state.now_us)
-        settled, movements = decide_settlement(state, hold, usage, command.principal)
+        settled, movements = decide_settlement(state, hold, usage, is_expiry=False)
         writes.closed.append(hold.request_id)
     else:
         earlier = next((u for u in writes.usage if u.request_id == usage.request_id), None)

@@ -73,7 +73,6 @@ class Settle:
     """A call has ended: book its usage and resolve its hold, once. `usage.charged_nanousd` is filled in here."""
 
     usage: NewUsage
-    # Null for calls of a customer whose overage must respect a budget; known from admission.
     principal: Principal
 
 

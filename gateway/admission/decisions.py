@@ -82,68 +82,44 @@ def decide_admission(state: AdmissionState, question: Admit) -> Admitted | Refus
 
 
 def decide_settlement(
-    state: AdmissionState, hold: OpenHold, usage: NewUsage, principal: Principal | None
+    state: AdmissionState, hold: OpenHold, usage: NewUsage, *, is_expiry: bool
 ) -> tuple[Settled, list[Movement]]:
     """Resolve an open hold with what the call really used; return the answer and the transfers to write.
 
-    The charge is the cost, up to the hold. A provider that reports more than was held (a lying one, or an estimate
-    that fell short) is charged on as far as the customer's money and budgets go, and never beyond: the rest is the
-    platform's loss, visible as `cost - charged` on the flagged usage record. Without `principal` (an expiry)
-    nothing is charged beyond the hold.
+    A call never costs more than its hold: the charge is the cost, at most what was held. A provider that reports more
+    (a lying one, or an estimate that fell short) leaves the platform with the difference, visible as
+    `cost - charged` on the flagged usage record.
     """
     account = state.accounts[usage.customer_id]
+    charged = min(usage.cost_nanousd, hold.amount_nanousd)
     account.held_nanousd -= hold.amount_nanousd
-    posted = min(usage.cost_nanousd, hold.amount_nanousd)
-    overage = 0
-    if usage.cost_nanousd > hold.amount_nanousd and principal is not None:
-        budgets = [
-            limit_rules.budget_left(counters, limits) for counters, limits in _rolled_owners(state, principal)
-        ]
-        room = min([account.available_nanousd - posted, *(b for b in budgets if b is not None)])
-        overage = max(0, min(usage.cost_nanousd - posted, room))
-    charged = posted + overage
     account.posted_nanousd -= charged
     demand = Demand(
         input_tokens=hold.input_tokens, output_tokens=hold.output_tokens, amount_nanousd=hold.amount_nanousd
     )
+    used = usage.tokens
     for owner in hold.owners.split(","):
         limit_rules.settle(
             state.counters[owner],
             held=demand,
             held_day=hold.day,
             held_month=hold.month,
-            used_input_tokens=usage.input_tokens
-            + usage.cache_read_tokens
-            + usage.cache_write_tokens
-            + usage.audio_input_tokens,
-            used_output_tokens=usage.output_tokens + usage.reasoning_tokens + usage.audio_output_tokens,
+            used_input_tokens=used.input_total,
+            used_output_tokens=used.output_total,
             charged_nanousd=charged,
         )
-    movements = []
-    if hold.pending_id is not None:
-        resolution = TransferKind.POST if posted else (
-            TransferKind.EXPIRE if principal is None else TransferKind.VOID
-        )
-        movements.append(
-            Movement(
-                kind=resolution,
-                account_id=hold.account_id,
-                amount_nanousd=posted or hold.amount_nanousd,
-                request_id=hold.request_id,
-                pending_id=hold.pending_id,
-            )
-        )
-    if overage:
-        movements.append(
-            Movement(
-                kind=TransferKind.DIRECT,
-                account_id=hold.account_id,
-                amount_nanousd=overage,
-                request_id=hold.request_id,
-                reason="usage above the hold",
-            )
-        )
-    return Settled(charged_nanousd=charged, available_nanousd=account.available_nanousd), movements
+    settled = Settled(charged_nanousd=charged, available_nanousd=account.available_nanousd)
+    if hold.pending_id is None:
+        return settled, []
+    release = TransferKind.EXPIRE if is_expiry else TransferKind.VOID
+    movement = Movement(
+        kind=TransferKind.POST if charged else release,
+        account_id=hold.account_id,
+        amount_nanousd=charged or hold.amount_nanousd,
+        request_id=hold.request_id,
+        pending_id=hold.pending_id,
+    )
+    return settled, [movement]
 
 
 def decide_late_settlement(
@@ -157,7 +133,8 @@ def decide_late_settlement(
     due = max(0, usage.cost_nanousd - charged_before_nanousd)
     charged = max(0, min(due, account.available_nanousd))
     account.posted_nanousd -= charged
-    for counters, _ in _rolled_owners(state, principal):
+    for counters, limits in _owners(state, principal):
+        limit_rules.roll_forward(counters, limits, state.now_us)
         if counters.day == limit_rules.day_number(usage.started_us):
             counters.day_posted_nanousd += charged
         if counters.month == limit_rules.month_number(usage.started_us):
@@ -181,13 +158,6 @@ def _owners(state: AdmissionState, principal: Principal) -> tuple[tuple[Counters
         (state.counters[principal.customer_owner], principal.customer_limits),
         (state.counters[principal.key_owner], principal.key_limits),
     )
-
-
-def _rolled_owners(state: AdmissionState, principal: Principal) -> tuple[tuple[Counters, LimitValues], ...]:
-    owners = _owners(state, principal)
-    for counters, limits in owners:
-        limit_rules.roll_forward(counters, limits, state.now_us)
-    return owners
 
 
 def _tightest_readings(owners: tuple[tuple[Counters, LimitValues], ...]) -> tuple[LimitReading, ...]:

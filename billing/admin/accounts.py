@@ -1,0 +1,54 @@
+"""Accounts: who has what."""
+
+from django.contrib import admin
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import ChoicesDropdownFilter
+
+from billing.models import Account, AccountKind
+from common.admin_base import ReadOnlyModelAdmin
+from common.admin_display import admin_link, admin_url, code, link, money
+
+
+@admin.register(Account)
+class AccountAdmin(ReadOnlyModelAdmin[Account]):
+    list_display = ("account_code", "kind", "owner", "posted", "held", "available", "movements")
+    list_filter = (("kind", ChoicesDropdownFilter),)
+    list_select_related = ("customer",)
+    search_fields = ("code__exact", "customer__name")
+    search_help_text = "Customer's name or account code"
+    ordering = ("id",)
+    fields = ("account_code", "kind", "owner", "posted", "held", "available", "movements")
+
+    @admin.display(description="Account")
+    def account_code(self, account: Account) -> SafeString:
+        return code(account.code)
+
+    @admin.display(description="Customer")
+    def owner(self, account: Account) -> SafeString | str:
+        customer = account.customer
+        return "the platform" if customer is None else admin_link("keys.customer", customer.pk, customer.name)
+
+    @admin.display(description="Posted (USD)")
+    def posted(self, account: Account) -> SafeString | str:
+        return _amount(account, account.posted_nanousd)
+
+    @admin.display(description="Held (USD)")
+    def held(self, account: Account) -> SafeString | str:
+        return _amount(account, account.held_nanousd)
+
+    @admin.display(description="Available (USD)")
+    def available(self, account: Account) -> SafeString | str:
+        return _amount(account, account.posted_nanousd - account.held_nanousd)
+
+    @admin.display(description="Transfers")
+    def movements(self, account: Account) -> SafeString:
+        side = "debit" if account.kind == AccountKind.CREDIT_SOURCE else "credit"
+        transfers = admin_url("billing.transfer", "changelist")
+        if account.customer_id is not None:
+            return link(f"{transfers}?party={account.pk}", "show")
+        return link(f"{transfers}?{side}_account__id__exact={account.pk}", "show")
+
+
+def _amount(account: Account, amount_nanousd: int) -> SafeString | str:
+    # The platform's accounts keep no running sum (see `billing.models.Account`); a zero here would be a lie.
+    return money(amount_nanousd) if account.kind == AccountKind.CUSTOMER else "summed by manage.py reconcile"

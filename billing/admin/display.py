@@ -1,0 +1,58 @@
+"""How usage and transfers look wherever they are listed."""
+
+from django.utils.safestring import SafeString
+
+from billing.models import TransferKind, UsageRecord, UsageStatus
+from common.admin_display import Tone, admin_link, badge, code, money, number, utc
+
+_STATUS_TONES: dict[str, Tone] = {
+    UsageStatus.COMPLETED: "success",
+    UsageStatus.CANCELLED: "neutral",
+    UsageStatus.INTERRUPTED: "warning",
+    UsageStatus.FAILED: "danger",
+    UsageStatus.LOST: "danger",
+}
+_KIND_TONES: dict[str, Tone] = {
+    TransferKind.DIRECT: "info",
+    TransferKind.PENDING: "warning",
+    TransferKind.POST: "success",
+    TransferKind.VOID: "neutral",
+    TransferKind.EXPIRE: "danger",
+}
+USAGE_HEADERS = ("Time", "Request", "Key", "Model", "Tokens in / out", "Cost (USD)", "Status")
+
+
+def status_badge(record: UsageRecord) -> SafeString:
+    """Return how the call ended; the error code where there is one."""
+    text = record.status.capitalize() if not record.error_code else f"{record.status}: {record.error_code}"
+    return badge(text, _STATUS_TONES.get(record.status, "neutral"), title=record.get_status_display())
+
+
+def kind_badge(kind: str) -> SafeString:
+    """Return the kind of a transfer."""
+    return badge(TransferKind(kind).label, _KIND_TONES[kind])
+
+
+def input_tokens(record: UsageRecord) -> int:
+    """Return all tokens that went in."""
+    return (
+        record.input_tokens + record.cache_read_tokens + record.cache_write_tokens + record.audio_input_tokens
+    )
+
+
+def output_tokens(record: UsageRecord) -> int:
+    """Return all tokens that came out."""
+    return record.output_tokens + record.reasoning_tokens + record.audio_output_tokens
+
+
+def usage_row(record: UsageRecord) -> tuple[object, ...]:
+    """Return the cells of a record under USAGE_HEADERS; needs `api_key` selected with it."""
+    return (
+        utc(record.started_at),
+        admin_link("billing.usagerecord", record.pk, code(record.request_id)),
+        code(f"{record.api_key.prefix}…"),
+        record.model,
+        SafeString(f"{number(input_tokens(record))} / {number(output_tokens(record))}"),
+        money(record.charged_nanousd),
+        status_badge(record),
+    )

@@ -1,0 +1,232 @@
+"""Usage: one row a call, and a page that explains its cost."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponseBase
+from django.utils.safestring import SafeString
+from typing_extensions import override
+from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter
+
+from billing.admin.display import input_tokens, kind_badge, output_tokens, status_badge
+from billing.admin.exports import export_view, stream_selected
+from billing.admin.filters import ModelNameFilter, RecentFilter, UtcRangeFilter
+from billing.admin.transfers import transfers_of_call
+from billing.explaining import CostExplanation, explain_cost, explain_outcome
+from billing.ledger import explain_transfer
+from billing.models import UsageRecord
+from common.admin_base import ReadOnlyModelAdmin
+from common.admin_display import admin_link, admin_url, code, money, number, usd_column, utc, utc_column
+from common.admin_pages import Fact, Panel
+from common.money import format_usd
+from keys.models import ApiKey, Customer
+
+# Names and prefixes are resolved to so many ids at most before usage is asked by its own indexes.
+_SEARCH_LIMIT = 200
+
+
+@admin.register(UsageRecord)
+class UsageRecordAdmin(ReadOnlyModelAdmin[UsageRecord]):
+    list_display = (
+        "started",
+        "request",
+        "customer_link",
+        "key",
+        "model",
+        "tokens_in",
+        "tokens_out",
+        "cost",
+        "status_badge",
+        "latency",
+    )
+    list_display_links = ("request",)
+    list_filter = (
+        RecentFilter,
+        ("started_at", UtcRangeFilter),
+        ("status", ChoicesDropdownFilter),
+        ModelNameFilter,
+        ("customer", AutocompleteSelectFilter),
+        ("api_key", AutocompleteSelectFilter),
+        ("source", ChoicesDropdownFilter),
+    )
+    list_select_related = ("customer", "api_key")
+    search_fields = ("request_id__exact",)
+    search_help_text = "Request id, key prefix (tk_live_ab12…) or customer"
+    ordering = ("-started_at", "-id")
+    actions = ["export_selected"]
+    list_before_template = "billing/admin/export_link.html"
+    change_form_template = "billing/admin/usage_detail.html"
+
+    started = utc_column("started_at", "Time")
+    cost = usd_column("charged_nanousd", "Cost (USD)")
+
+    @override
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Resolve names to ids first: each branch then runs on one of usage's own indexes."""
+        term = search_term.strip().rstrip("…")
+        if not term:
+            return queryset, False
+        if term.startswith("tk_"):
+            # A whole key may have been pasted; its stored prefix is all that is needed of it.
+            width = ApiKey._meta.get_field("prefix").max_length
+            key_ids = ApiKey.objects.filter(prefix__startswith=term[:13] if len(term) > (width or 13) else term)
+            return queryset.filter(api_key_id__in=list(key_ids.values_list("pk", flat=True)[:_SEARCH_LIMIT])), False
+        by_request = queryset.filter(request_id=term)
+        if by_request.exists():
+            return by_request, False
+        customer_ids = Customer.objects.filter(name__icontains=term).values_list("pk", flat=True)[:_SEARCH_LIMIT]
+        return queryset.filter(customer_id__in=list(customer_ids)), False
+
+    @override
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        context = {"export_kind": "usage", "export_url": admin_url("billing.usagerecord", "export")}
+        return super().changelist_view(request, {**context, **(extra_context or {})})
+
+    # ---- columns
+
+    @admin.display(description="Request")
+    def request(self, record: UsageRecord) -> SafeString:
+        return code(record.request_id)
+
+    @admin.display(description="Customer")
+    def customer_link(self, record: UsageRecord) -> SafeString:
+        return admin_link("keys.customer", record.customer_id, record.customer.name)
+
+    @admin.display(description="Key")
+    def key(self, record: UsageRecord) -> SafeString:
+        return admin_link("keys.apikey", record.api_key_id, code(f"{record.api_key.prefix}…"))
+
+    @admin.display(description="Tokens in")
+    def tokens_in(self, record: UsageRecord) -> SafeString | str:
+        return number(input_tokens(record))
+
+    @admin.display(description="Tokens out")
+    def tokens_out(self, record: UsageRecord) -> SafeString | str:
+        return number(output_tokens(record))
+
+    @admin.display(description="Status")
+    def status_badge(self, record: UsageRecord) -> SafeString:
+        return status_badge(record)
+
+    @admin.display(description="First token / total")
+    def latency(self, record: UsageRecord) -> SafeString:
+        first = "-" if record.ttft_ms is None else f"{record.ttft_ms:,}"
+        return SafeString(f'<span class="tk-number">{first} / {record.total_ms:,} ms</span>')
+
+    # ---- exports
+
+    def has_export_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("billing.view_usagerecord")
+
+    @admin.action(description="Export as CSV", permissions=["export"])
+    def export_selected(self, request: HttpRequest, queryset: QuerySet[UsageRecord]) -> HttpResponseBase:
+        return stream_selected(request, queryset)
+
+    def get_custom_urls(self) -> tuple[tuple[str, str, Any], ...]:
+        return (("export/", "billing_usagerecord_export", export_view),)
+
+    # ---- the page of one call
+
+    @override
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        record = self.get_object(request, object_id) if object_id else None
+        context = {} if record is None else _detail_context(record)
+        return super().changeform_view(request, object_id, form_url, {**context, **(extra_context or {})})
+
+
+def _detail_context(record: UsageRecord) -> dict[str, Any]:
+    cost = explain_cost(record)
+    return {
+        "record": record,
+        "status_badge": status_badge(record),
+        "sentences": explain_outcome(record),
+        "facts": _facts(record),
+        "panels": [_cost_panel(record, cost), _timing_panel(record), _transfers_panel(record)],
+    }
+
+
+def _facts(record: UsageRecord) -> list[Fact]:
+    served_by = f"{record.upstream or '-'} as '{record.upstream_model or record.model}'"
+    facts = [
+        Fact(label="Request", value=code(record.request_id)),
+        Fact(label="Customer", value=admin_link("keys.customer", record.customer_id, record.customer.name)),
+        Fact(label="Key", value=admin_link("keys.apikey", record.api_key_id, str(record.api_key))),
+        Fact(label="Model", value=record.model),
+        Fact(label="Served by", value=served_by),
+        Fact(label="Operation", value=f"{record.operation}{' (stream)' if record.is_stream else ''}"),
+        Fact(label="Started", value=utc(record.started_at)),
+        Fact(label="Settled", value=utc(record.settled_at)),
+        Fact(label="Charged", value=f"{format_usd(record.charged_nanousd)} USD"),
+    ]
+    optional = (
+        ("Finish reason", record.finish_reason),
+        ("Error", record.error_code),
+        ("End user", record.end_user),
+        ("Tags", ", ".join(f"{name}={value}" for name, value in record.tags.items())),
+    )
+    return facts + [Fact(label=label, value=value) for label, value in optional if value]
+
+
+def _cost_panel(record: UsageRecord, cost: CostExplanation) -> Panel:
+    rows: list[tuple[object, ...]] = [
+        (line.label, number(line.tokens), money(line.rate_nanousd), code(line.amount_usd)) for line in cost.lines
+    ]
+    if cost.request_nanousd:
+        rows.append(("Per call", "1", "-", money(cost.request_nanousd)))
+    price_link = admin_link("billing.priceversion", cost.price.version_id, f"version {cost.price.version_id}")
+    note = SafeString(
+        f"Price {price_link} of this model, in force when the call was admitted. Tokens × price per million, summed "
+        f"exactly, rounded once to the nano-dollar (half to even): {cost.exact_usd} → {format_usd(cost.cost_nanousd)} USD."
+    )
+    return Panel(
+        title="Cost",
+        headers=("Token class", "Tokens", "USD per 1M tokens", "Exact amount (USD)"),
+        rows=rows,
+        footer=("Cost", number(input_tokens(record) + output_tokens(record)), "", money(record.cost_nanousd)),
+        note=note,
+        empty="Nothing was produced, so nothing was charged.",
+    )
+
+
+def _timing_panel(record: UsageRecord) -> Panel:
+    first = "-" if record.ttft_ms is None else f"{record.ttft_ms:,} ms"
+    return Panel(
+        title="Timing",
+        headers=("First token", "Upstream", "Our own overhead", "Total"),
+        rows=[
+            (
+                first,
+                f"{record.upstream_ms:,} ms",
+                f"{record.overhead_us // 1000}.{record.overhead_us % 1000:03d} ms",
+                f"{record.total_ms:,} ms",
+            )
+        ],
+        empty="",
+        note="First token and total count from the arrival of the request.",
+    )
+
+
+def _transfers_panel(record: UsageRecord) -> Panel:
+    return Panel(
+        title="Ledger",
+        headers=("Transfer", "Time", "Kind", "What it did"),
+        rows=[
+            (
+                admin_link("billing.transfer", transfer.pk, transfer.pk),
+                utc(transfer.created_at),
+                kind_badge(transfer.kind),
+                explain_transfer(transfer),
+            )
+            for transfer in transfers_of_call(record)
+        ],
+        empty="This call moved no money: it was free, so nothing had to be held.",
+    )

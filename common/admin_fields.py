@@ -1,0 +1,103 @@
+"""Form fields of the admin: money as plain decimal USD, names one a line."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django import forms
+from django.db.models import Field
+from typing_extensions import override
+from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
+
+from common.money import MAX_NANOUSD, format_usd, parse_usd
+
+
+class UsdField(forms.Field):
+    """A plain decimal in the form, integer nano-USD in Python; every decimal survives the round trip."""
+
+    default_error_messages = {
+        "too_small": "At least %(limit)s USD.",
+        "too_large": "At most %(limit)s USD.",
+    }
+
+    def __init__(
+        self, *, min_nanousd: int = 0, max_nanousd: int = MAX_NANOUSD, suffix: str = "USD", **kwargs: Any
+    ) -> None:
+        kwargs.setdefault(
+            "widget",
+            UnfoldAdminTextInputWidget(
+                {"inputmode": "decimal", "autocomplete": "off", "class": "tk-amount", "placeholder": "0.00"}
+            ),
+        )
+        super().__init__(**kwargs)
+        self.min_nanousd = min_nanousd
+        self.max_nanousd = max_nanousd
+        self.suffix = suffix
+
+    @classmethod
+    def for_column(cls, column: "Field[Any, Any]") -> "UsdField":
+        """Return the field of a model's `*_nanousd` column."""
+        name = column.name.removesuffix("_nanousd").replace("_", " ").capitalize()
+        field = cls(
+            required=not column.blank,
+            label=f"{name} (USD)",
+            help_text=str(column.help_text).replace("nano-USD", "USD, as a plain decimal"),
+        )
+        if column.blank:
+            field.widget.attrs["placeholder"] = ""
+        return field
+
+    @override
+    def prepare_value(self, value: Any) -> Any:
+        return format_usd(value) if isinstance(value, int) else value
+
+    @override
+    def to_python(self, value: Any) -> int | None:
+        if value in self.empty_values:
+            return None
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_usd(str(value))
+        except ValueError as error:
+            raise forms.ValidationError(f"{error}.", code="invalid") from None
+
+    @override
+    def validate(self, value: Any) -> None:
+        super().validate(value)
+        if value is None:
+            return
+        for limit, is_beyond, code in (
+            (self.min_nanousd, value < self.min_nanousd, "too_small"),
+            (self.max_nanousd, value > self.max_nanousd, "too_large"),
+        ):
+            if is_beyond:
+                message = self.error_messages[code]
+                raise forms.ValidationError(message, code=code, params={"limit": format_usd(limit)})
+
+    @override
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        try:
+            return self.to_python(data) != initial
+        except forms.ValidationError:
+            return True
+
+
+class LinesField(forms.CharField):
+    """A list of names, one a line."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("widget", UnfoldAdminTextareaWidget({"rows": 4, "spellcheck": "false"}))
+        super().__init__(**kwargs)
+
+    @override
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(value) if isinstance(value, list | tuple) else value
+
+    @override
+    def to_python(self, value: Any) -> Any:
+        lines: Sequence[str] = value if isinstance(value, list | tuple) else str(value or "").splitlines()
+        return [line.strip() for line in lines if line.strip()]
+
+    @override
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return bool(self.to_python(data) != list(initial or []))

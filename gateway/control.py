@@ -1,0 +1,110 @@
+"""What may stop a call in flight: its deadlines, its client, its server. One object a call.
+
+The upstream part of a call runs inside `interruptible()`; only there may its task be cancelled, so that admission and
+settlement are never torn. Deadlines cost an attribute a chunk: one timer is armed and looks, when it fires, whether
+the deadline has moved on.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+
+
+class StopReason(StrEnum):
+    """Why a call was stopped from outside."""
+
+    CLIENT_LEFT = "client_left"
+    CLIENT_CANCELLED = "client_cancelled"
+    CLIENT_STALLED = "client_stalled"
+    SERVER_STOPPING = "server_stopping"
+
+
+class CallStopped(Exception):
+    """The call was stopped while it was with its upstream."""
+
+    def __init__(self, reason: StopReason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class DeadlinePassed(Exception):
+    """A deadline passed; `phase` names what was waited for."""
+
+    def __init__(self, phase: str) -> None:
+        super().__init__(phase)
+        self.phase = phase
+
+
+class CallControl:
+    """Stops one call's task at the right moments. All methods run in the event loop."""
+
+    def __init__(self) -> None:
+        self.reason: StopReason | None = None
+        self.is_client_gone = False
+        # Set once the upstream is known: False means that it bills a broken-off call whole, so it is read to its end.
+        self.stops_when_client_leaves = True
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[object] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = 0.0
+        self._last_deadline = float("inf")
+        self._phase = ""
+        self._is_late = False
+
+    def client_left(self) -> None:
+        """Note that nobody listens any more, and stop the call where that saves money."""
+        self.is_client_gone = True
+        if self.stops_when_client_leaves:
+            self.stop(StopReason.CLIENT_LEFT)
+
+    def stop(self, reason: StopReason) -> None:
+        """End the upstream part of the call now, or as soon as it begins."""
+        if self.reason is None:
+            self.reason = reason
+            if self._task is not None:
+                self._task.cancel()
+
+    def expect(self, phase: str, within_seconds: float) -> None:
+        """Set the deadline of what is waited for next, replacing the one before; never beyond the whole call's."""
+        self._phase = phase
+        self._deadline = min(self._loop.time() + within_seconds, self._last_deadline)
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._deadline, self._look)
+        elif self._timer.when() > self._deadline:
+            self._timer.cancel()
+            self._timer = self._loop.call_at(self._deadline, self._look)
+
+    def expect_end(self, within_seconds: float) -> None:
+        """Set the deadline of the whole upstream part."""
+        self._last_deadline = self._loop.time() + within_seconds
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Let the body be stopped: raises CallStopped or DeadlinePassed in place of the cancellation."""
+        task = asyncio.current_task()
+        assert task is not None
+        if self.reason is not None:
+            raise CallStopped(self.reason)
+        self._task = task
+        try:
+            yield
+        except asyncio.CancelledError:
+            task.uncancel()
+            if self._is_late and self.reason is None:
+                raise DeadlinePassed(self._phase) from None
+            # Cancelled by nobody we know: the event loop is being torn down.
+            raise CallStopped(self.reason or StopReason.SERVER_STOPPING) from None
+        finally:
+            self._task = None
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._loop.time() < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._look)
+        elif self._task is not None:
+            self._is_late = True
+            self._task.cancel()

@@ -1,0 +1,104 @@
+"""The way of one call, stage by stage. Reads like the list in the architecture:
+
+authenticate, parse, resolve, guard, admit, call and relay, settle.
+"""
+
+import logging
+
+from common.errors import InternalError, TollkeeperError
+from gateway.calls import Ending, Exchange, Receipt
+from gateway.control import CallControl, CallStopped, StopReason
+from gateway.errors import AdmissionUnavailable, CallCancelled, ClientStalled, ServerDraining, UpstreamError
+from gateway.runtime import Runtime
+from gateway.stages.admit import admit
+from gateway.stages.authenticate import authenticate, confirm_refusal
+from gateway.stages.call import call_upstream
+from gateway.stages.guard import guard
+from gateway.stages.parse import parse
+from gateway.stages.relay import Sink
+from gateway.stages.resolve import resolve
+from gateway.stages.settle import settle
+from gateway.upstreams.transcript import Transcript
+
+logger = logging.getLogger(__name__)
+
+# Snapshots can only be stale again if somebody changes key or catalogue between two reads, over and over.
+_MOST_PLANS = 10
+
+
+async def run_call(runtime: Runtime, exchange: Exchange, control: CallControl, sink: Sink) -> None:
+    """Carry one call from its token to its last byte. Never raises: whatever happens reaches the sink or the log."""
+    with runtime.registered(control):
+        try:
+            await _prepare(runtime, exchange)
+        except TollkeeperError as error:
+            refusal = await confirm_refusal(runtime, exchange, error)
+            _log(exchange, refusal)
+            await sink.fail(exchange, refusal, None)
+        except Exception as error:
+            logger.exception("%s: failed before admission", exchange.request_id)
+            await sink.fail(exchange, InternalError(internal_detail=repr(error)), None)
+        else:
+            await _carry_out(runtime, exchange, control, sink)
+
+
+async def _prepare(runtime: Runtime, exchange: Exchange) -> None:
+    if runtime.is_draining:
+        raise ServerDraining
+    await authenticate(runtime, exchange)
+    await parse(runtime, exchange)
+    for _ in range(_MOST_PLANS):
+        resolve(exchange, runtime.clerk.catalogue, runtime.clerk.now_us)
+        guard(exchange)
+        if await admit(runtime, exchange):
+            return
+    raise AdmissionUnavailable(internal_detail="key or catalogue changed at every attempt")
+
+
+async def _carry_out(runtime: Runtime, exchange: Exchange, control: CallControl, sink: Sink) -> None:
+    transcript = Transcript()
+    body: bytes | None = None
+    error: TollkeeperError | None = None
+    ending = Ending.COMPLETED
+    try:
+        body = await call_upstream(runtime, exchange, control, transcript, sink)
+    except CallStopped as stopped:
+        ending, error = Ending.CANCELLED, _error_of_stop(stopped.reason)
+    except UpstreamError as failure:
+        ending = Ending.INTERRUPTED if sink.has_begun else Ending.FAILED
+        error = failure
+    except Exception as failure:
+        logger.exception("%s: failed with its upstream", exchange.request_id)
+        ending = Ending.INTERRUPTED if sink.has_begun else Ending.FAILED
+        error = InternalError(internal_detail=repr(failure))
+    if control.is_client_gone and ending is Ending.COMPLETED and exchange.call is not None and exchange.call.is_stream:
+        # Drained to its end for the provider's figures; the customer saw a part of it.
+        ending = Ending.CANCELLED
+
+    receipt: Receipt | None = None
+    try:
+        receipt = await settle(runtime, exchange, transcript, ending, error)
+    except TollkeeperError as failure:
+        error = error or failure
+    if error is not None:
+        _log(exchange, error)
+        await sink.fail(exchange, error, receipt)
+    elif receipt is not None and body is not None:
+        await sink.answer(exchange, receipt, body)
+    elif receipt is not None:
+        await sink.finish(exchange, receipt, transcript.usage_chunk)
+
+
+def _error_of_stop(reason: StopReason) -> TollkeeperError:
+    match reason:
+        case StopReason.SERVER_STOPPING:
+            return ServerDraining()
+        case StopReason.CLIENT_STALLED:
+            return ClientStalled()
+        case _:
+            return CallCancelled()
+
+
+def _log(exchange: Exchange, error: TollkeeperError) -> None:
+    level = logging.WARNING if error.status >= 500 or error.internal_detail else logging.INFO  # noqa: PLR2004
+    logger.log(level, "%s: %s %s", exchange.request_id, error.code, error.internal_detail or "")

@@ -1,0 +1,168 @@
+"""What one server process owns: its clerk, its HTTP session, its snapshots of keys, the calls in flight.
+
+One a process and event loop: made by the ASGI lifespan, or at the first call where a server has none (daphne's
+`runserver`). Closed in order: no new calls, calls in flight end or are ended, everything is booked.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import aiohttp
+from django.conf import settings
+
+from gateway.admission.clerk import Clerk
+from gateway.chat.counting import load_vocabulary
+from gateway.chat.parameters import known_parameters
+from gateway.control import CallControl, StopReason
+from gateway.upstreams.session import open_session
+from keys.principals import Principal
+
+logger = logging.getLogger(__name__)
+
+# Snapshots kept, oldest out first; each is a few kilobytes.
+_MOST_PRINCIPALS = 10_000
+_SETTLE_GRACE_SECONDS = 5.0
+
+
+class ClosableSocket(Protocol):
+    """What the runtime asks of an open WebSocket."""
+
+    async def close_for_shutdown(self) -> None:
+        """Close it with the code that says so."""
+
+
+class Runtime:
+    """The process's state of the data plane; all methods belong to its event loop."""
+
+    def __init__(self) -> None:
+        environment = settings.ENVIRONMENT
+        self.clerk = Clerk(
+            queue_limit=environment.admission_queue_limit,
+            batch_limit=environment.admission_batch_limit,
+            lease_seconds=environment.worker_lease_seconds,
+        )
+        self.peppers = tuple(settings.KEY_PEPPERS)
+        self.max_body_bytes = environment.max_body_bytes
+        self.max_messages = environment.max_messages
+        self.client_stall_seconds = environment.client_stall_seconds
+        self.settle_timeout_seconds = environment.settle_timeout_seconds
+        self.websocket_calls_limit = environment.websocket_calls_limit
+        self.behind_proxy = environment.behind_tls_proxy
+        self.session: aiohttp.ClientSession
+        self.is_draining = False
+        # Open WebSockets, to be told when the server goes away.
+        self.sockets: set[ClosableSocket] = set()
+        self._principals: dict[str, Principal] = {}
+        self._calls: set[CallControl] = set()
+        self._all_ended = asyncio.Event()
+        self._all_ended.set()
+
+    @property
+    def is_ready(self) -> bool:
+        """Return whether new calls can be taken: the database answers and nobody is shutting down."""
+        return not self.is_draining and self.clerk.is_healthy
+
+    @property
+    def calls_in_flight(self) -> int:
+        return len(self._calls)
+
+    async def start(self) -> None:
+        """Load what is slow to load, open the session, start the clerk."""
+        load_vocabulary()
+        known_parameters()
+        self.session = open_session()
+        await self.clerk.start()
+
+    async def drain(self, *, within_seconds: float) -> None:
+        """Take no more calls, give those in flight some time, end the rest, then close the WebSockets."""
+        self.is_draining = True
+        await self.end_calls(within_seconds=within_seconds)
+        for socket in tuple(self.sockets):
+            await socket.close_for_shutdown()
+
+    async def stop(self, *, drain_seconds: float) -> None:
+        """Drain, book everything, give up the lease."""
+        await self.drain(within_seconds=drain_seconds)
+        await self.clerk.stop(timeout_seconds=_SETTLE_GRACE_SECONDS)
+        await self.session.close()
+
+    async def end_calls(self, *, within_seconds: float) -> None:
+        """Wait for the calls in flight, then stop those that are left and wait for their settlement."""
+        if await self._ended(within_seconds):
+            return
+        logger.warning("stopping: %s calls did not end in %s s and are ended now", len(self._calls), within_seconds)
+        for control in tuple(self._calls):
+            control.stop(StopReason.SERVER_STOPPING)
+        if not await self._ended(_SETTLE_GRACE_SECONDS):
+            logger.error("stopping: %s calls are left to the expiry of their holds", len(self._calls))
+
+    @contextmanager
+    def registered(self, control: CallControl) -> Iterator[None]:
+        """Count a call as in flight while it runs."""
+        self._calls.add(control)
+        self._all_ended.clear()
+        try:
+            yield
+        finally:
+            self._calls.discard(control)
+            if not self._calls:
+                self._all_ended.set()
+
+    def find_cached_principal(self, key_hash: str) -> Principal | None:
+        """Return the last snapshot of a key, if there is one; it may be outdated."""
+        return self._principals.get(key_hash)
+
+    def keep_principal(self, key_hash: str, principal: Principal | None) -> None:
+        """Keep a snapshot, or forget it. Unknown keys are not remembered: guessing fills no memory."""
+        self._principals.pop(key_hash, None)
+        if principal is not None:
+            if len(self._principals) >= _MOST_PRINCIPALS:
+                self._principals.pop(next(iter(self._principals)))
+            self._principals[key_hash] = principal
+
+    async def _ended(self, within_seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(within_seconds):
+                await self._all_ended.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+_runtime: Runtime | None = None
+_starting: asyncio.Lock | None = None
+
+
+async def get_runtime() -> Runtime:
+    """Return this process's runtime, starting it at the first use."""
+    global _starting  # noqa: PLW0603 - one a process, by design
+    if _runtime is not None:
+        return _runtime
+    _starting = _starting or asyncio.Lock()
+    async with _starting:
+        return _runtime or await start_runtime()
+
+
+async def start_runtime() -> Runtime:
+    """Start this process's runtime."""
+    global _runtime  # noqa: PLW0603
+    runtime = Runtime()
+    await runtime.start()
+    _runtime = runtime
+    return runtime
+
+
+async def stop_runtime(*, drain_seconds: float) -> None:
+    """Stop this process's runtime, if there is one."""
+    global _runtime, _starting  # noqa: PLW0603
+    runtime, _runtime, _starting = _runtime, None, None
+    if runtime is not None:
+        await runtime.stop(drain_seconds=drain_seconds)
+
+
+def current_runtime() -> Runtime | None:
+    """Return the runtime if it has been started."""
+    return _runtime

@@ -1,0 +1,56 @@
+"""Ask the clerk: every limit, every budget, the money, and whether the key still holds, in one transaction."""
+
+from common.errors import AuthenticationFailed
+from gateway.admission.commands import Admit, Admitted, Stale
+from gateway.admission.expiry import write_draft
+from gateway.calls import Exchange
+from gateway.runtime import Runtime
+from keys.principals import hashes_of
+
+
+async def admit(runtime: Runtime, exchange: Exchange) -> bool:
+    """Return True when the call may run; False when it has to be planned again with fresh snapshots.
+
+    Raises the error of the limit, budget or balance that refused it.
+    """
+    assert exchange.call is not None
+    assert exchange.plan is not None
+    assert exchange.principal is not None
+    call, plan, principal = exchange.call, exchange.plan, exchange.principal
+    first = plan.deployments[0]
+    answer = await runtime.clerk.submit(
+        Admit(
+            request_id=exchange.request_id,
+            principal=principal,
+            catalogue_generation=plan.catalogue_generation,
+            amount_nanousd=plan.amount_nanousd,
+            input_tokens=plan.input_tokens,
+            output_tokens=plan.output_tokens,
+            lifetime_us=plan.lifetime_us,
+            client_address=exchange.client_address,
+            draft=write_draft(
+                customer_id=principal.customer_id,
+                api_key_id=principal.key_id,
+                operation=exchange.operation.name,
+                model=plan.model.name,
+                upstream=first.upstream.name,
+                upstream_model=first.upstream_model,
+                price_version_id=plan.price.version_id,
+                is_stream=call.is_stream,
+                end_user=call.end_user,
+                tags=call.tags,
+            ),
+        )
+    )
+    if isinstance(answer, Admitted):
+        exchange.admitted = answer
+        exchange.limits = answer.limits
+        return True
+    if isinstance(answer, Stale):
+        runtime.keep_principal(hashes_of(exchange.token, runtime.peppers)[0], answer.principal)
+        if answer.principal is None or not answer.principal.is_active(runtime.clerk.now_us):
+            raise AuthenticationFailed
+        exchange.principal = answer.principal
+        return False
+    exchange.limits = answer.limits
+    raise answer.error

@@ -1,0 +1,1 @@
+"""bytes <-> messages: HTTP (JSON and SSE) and WebSocket. Nothing is decided here."""

@@ -1,0 +1,260 @@
+"""The WebSocket transport, a Channels consumer: several calls at once on one socket.
+
+Client to server: `{"type": "auth", "api_key": ...}` first unless the handshake had an Authorization header;
+`{"type": "call", "id": ..., "body": {...}}`; `{"type": "cancel", "id": ...}`.
+Server to client: `ready`, and for each call `start`, `delta` (with `seq`), then exactly one of `done` and `error`.
+The key is looked up and admitted anew for every call. Close codes are in `CloseCode`.
+"""
+
+import asyncio
+import logging
+from enum import IntEnum
+from typing import Any
+
+import orjson
+from channels.generic.websocket import AsyncWebsocketConsumer
+
+from common.errors import AuthenticationFailed, InvalidRequest, TollkeeperError
+from gateway.calls import Exchange, Receipt
+from gateway.control import CallControl, StopReason
+from gateway.errors import BodyTooLarge, ServerDraining, SocketCallsTooMany
+from gateway.operations import CHAT_COMPLETIONS
+from gateway.pipeline import run_call
+from gateway.runtime import Runtime, get_runtime
+from gateway.stages.authenticate import authenticate
+from gateway.transports.http import client_address_of, find_bearer_token
+from gateway.transports.rendering import receipt_body
+
+logger = logging.getLogger(__name__)
+
+_AUTH_WITHIN_SECONDS = 10
+_MOST_ID_CHARACTERS = 100
+
+
+class CloseCode(IntEnum):
+    """Why the server closes a socket (4000-4999 are an application's own, RFC 6455 section 7.4.2)."""
+
+    GOING_AWAY = 1001
+    BAD_MESSAGE = 4400
+    UNAUTHENTICATED = 4401
+    AUTHENTICATION_TIMEOUT = 4408
+    TOO_SLOW = 4409
+
+
+class StreamConsumer(AsyncWebsocketConsumer):
+    """One socket. Its calls are tasks of their own; the socket's end ends them."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._token: str | None = None
+        self._calls: dict[str, CallControl] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._authentication_timer: asyncio.TimerHandle | None = None
+        self._runtime: Runtime
+        self._is_closed = False
+
+    async def connect(self) -> None:
+        """Accept the socket; a wrong key in the handshake is answered and closed, like one in the first message."""
+        self._runtime = await get_runtime()
+        self._runtime.sockets.add(self)
+        await self.accept()
+        token = find_bearer_token(self.scope)
+        if token is not None:
+            await self._authenticate(token)
+            return
+        loop = asyncio.get_running_loop()
+        self._authentication_timer = loop.call_later(_AUTH_WITHIN_SECONDS, self._authentication_is_late)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Take one message."""
+        try:
+            message = self._read(text_data, bytes_data)
+            match message.get("type"):
+                case "auth":
+                    await self._authenticate(str(message.get("api_key", "")))
+                case _ if self._token is None:
+                    raise AuthenticationFailed
+                case "call":
+                    await self._begin_call(message)
+                case "cancel":
+                    control = self._calls.get(str(message.get("id")))
+                    if control is not None:
+                        control.stop(StopReason.CLIENT_CANCELLED)
+                case other:
+                    raise InvalidRequest(f"Unknown message type {other!r}: send auth, call or cancel.", param="type")
+        except AuthenticationFailed as error:
+            await self.send_event({"type": "error", "id": None, **error.as_body(request_id=None)})
+            await self.close(CloseCode.UNAUTHENTICATED)
+        except TollkeeperError as error:
+            await self.send_event({"type": "error", "id": None, **error.as_body(request_id=None)})
+            await self.close(CloseCode.BAD_MESSAGE)
+
+    async def disconnect(self, code: int) -> None:
+        """End the calls of a socket that is gone, as their upstreams want it."""
+        self._is_closed = True
+        self._runtime.sockets.discard(self)
+        self._stop_timer()
+        for control in self._calls.values():
+            control.client_left()
+
+    async def close_for_shutdown(self) -> None:
+        """Tell the client that this server is going away; its calls have ended by now."""
+        await self.close(CloseCode.GOING_AWAY)
+
+    async def send_event(self, event: dict[str, Any]) -> None:
+        """Send one message; waits while the client's socket is full."""
+        await self.send_raw(orjson.dumps(event).decode())
+
+    async def send_raw(self, text: str) -> None:
+        """Send one message that is JSON already; nothing once the socket is gone."""
+        if self._is_closed:
+            return
+        try:
+            await self.send(text_data=text)
+        except (OSError, RuntimeError):  # the server noticed the disconnect before we were told
+            self._is_closed = True
+
+    def end_call(self, call_id: str) -> None:
+        """Forget a call that has sent its last event."""
+        self._calls.pop(call_id, None)
+
+    def _read(self, text_data: str | None, bytes_data: bytes | None) -> dict[str, Any]:
+        raw = text_data if text_data is not None else bytes_data
+        if raw is None or len(raw) > self._runtime.max_body_bytes:
+            raise BodyTooLarge(limit_bytes=self._runtime.max_body_bytes)
+        try:
+            message = orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            raise InvalidRequest(f"The message is not valid JSON: {error}.") from None
+        if not isinstance(message, dict):
+            raise InvalidRequest("A message must be a JSON object.")
+        return message
+
+    async def _authenticate(self, token: str) -> None:
+        self._stop_timer()
+        exchange = Exchange(operation=CHAT_COMPLETIONS, token=token, raw_body=b"")
+        try:
+            await authenticate(self._runtime, exchange)
+        except TollkeeperError as error:
+            await self.send_event({"type": "error", "id": None, **error.as_body(request_id=None)})
+            await self.close(CloseCode.UNAUTHENTICATED)
+            return
+        self._token = token
+        await self.send_event({"type": "ready"})
+
+    async def _begin_call(self, message: dict[str, Any]) -> None:
+        call_id = message.get("id")
+        if not isinstance(call_id, str) or not 0 < len(call_id) <= _MOST_ID_CHARACTERS:
+            raise InvalidRequest(f"A call needs an 'id' of 1 to {_MOST_ID_CHARACTERS} characters.", param="id")
+        if call_id in self._calls:
+            raise InvalidRequest(f"The id '{call_id}' names a call that is still running.", param="id")
+        assert self._token is not None
+        exchange = Exchange(
+            operation=CHAT_COMPLETIONS,
+            token=self._token,
+            raw_body=orjson.dumps(message.get("body")),
+            always_streams=True,
+            client_address=client_address_of(self.scope, self._runtime),
+        )
+        sink = SocketSink(self, call_id)
+        error: TollkeeperError | None = None
+        if len(self._calls) >= self._runtime.websocket_calls_limit:
+            error = SocketCallsTooMany(limit=self._runtime.websocket_calls_limit)
+        elif self._runtime.is_draining:
+            error = ServerDraining()
+        if error is not None:
+            await sink.fail(exchange, error, None)
+            return
+        control = self._calls[call_id] = CallControl()
+        task = asyncio.create_task(self._run_call(exchange, control, sink), name=exchange.request_id)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run_call(self, exchange: Exchange, control: CallControl, sink: "SocketSink") -> None:
+        try:
+            await run_call(self._runtime, exchange, control, sink)
+        finally:
+            self.end_call(sink.call_id)
+        if control.reason is StopReason.CLIENT_STALLED and not self._is_closed:
+            await self.close(CloseCode.TOO_SLOW)
+        if sink.was_unauthenticated:
+            await self.close(CloseCode.UNAUTHENTICATED)
+
+    def _authentication_is_late(self) -> None:
+        task = asyncio.ensure_future(self.close(CloseCode.AUTHENTICATION_TIMEOUT))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _stop_timer(self) -> None:
+        if self._authentication_timer is not None:
+            self._authentication_timer.cancel()
+            self._authentication_timer = None
+
+
+class SocketSink:
+    """One call's events on a socket."""
+
+    def __init__(self, consumer: StreamConsumer, call_id: str) -> None:
+        self._consumer = consumer
+        self.call_id = call_id
+        self._id_json = orjson.dumps(call_id).decode()
+        self._sequence = 0
+        self.has_begun = False
+        self.was_unauthenticated = False
+
+    async def begin(self, exchange: Exchange) -> None:
+        """Send `start`: request id, model, upstream, limits."""
+        self.has_begun = True
+        assert exchange.plan is not None
+        await self._consumer.send_event(
+            {
+                "type": "start",
+                "id": self.call_id,
+                "request_id": exchange.request_id,
+                "model": exchange.plan.model.name,
+                "upstream": exchange.deployment.upstream.name if exchange.deployment else None,
+                "limits": {
+                    reading.kind.value: {
+                        "limit": reading.limit,
+                        "remaining": reading.remaining,
+                        "reset_seconds": reading.reset_seconds,
+                    }
+                    for reading in exchange.limits
+                },
+            }
+        )
+
+    async def send_chunks(self, chunks: list[bytes]) -> None:
+        """Send a `delta` for each chunk."""
+        for chunk in chunks:
+            text = f'{{"type":"delta","id":{self._id_json},"seq":{self._sequence},"data":{chunk.decode()}}}'
+            self._sequence += 1
+            await self._consumer.send_raw(text)
+
+    async def finish(self, exchange: Exchange, receipt: Receipt, usage_chunk: dict[str, Any] | None) -> None:
+        """Send `done`: the upstream's usage and the receipt. The id is free again from then on."""
+        if not self.has_begun:
+            await self.begin(exchange)
+        self._consumer.end_call(self.call_id)
+        await self._consumer.send_event(
+            {
+                "type": "done",
+                "id": self.call_id,
+                "seq": self._sequence,
+                "usage": (usage_chunk or {}).get("usage"),
+                "tollkeeper": receipt_body(receipt),
+            }
+        )
+
+    async def answer(self, exchange: Exchange, receipt: Receipt, body: bytes) -> None:
+        """Never asked for: calls on a socket always stream."""
+        raise AssertionError("a call on a WebSocket was answered whole")
+
+    async def fail(self, exchange: Exchange, error: TollkeeperError, receipt: Receipt | None) -> None:
+        """Send `error`, the last event of its call."""
+        self.was_unauthenticated = isinstance(error, AuthenticationFailed)
+        self._consumer.end_call(self.call_id)
+        event = {"type": "error", "id": self.call_id, "seq": self._sequence, **error.as_body(request_id=exchange.request_id)}
+        if receipt is not None:
+            event["tollkeeper"] = receipt_body(receipt)
+        await self._consumer.send_event(event)

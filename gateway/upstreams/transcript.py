@@ -1,0 +1,94 @@
+"""What a stream has said so far: text for an estimate, finish reasons, usage, and whether it is whole."""
+
+from typing import Any
+
+from billing.tokens import NO_TOKENS, TokenCounts
+from billing.usage import SplitUsage, split_openai_usage
+from gateway.chat.counting import count_text
+
+
+class Transcript:
+    """Reads the parsed chunks (or the one completion) of a call as they pass."""
+
+    def __init__(self) -> None:
+        self.usage: SplitUsage | None = None
+        # The chunk that only carried usage, where there was one.
+        self.usage_chunk: dict[str, Any] | None = None
+        self.finish_reason = ""
+        self._texts: list[str] = []
+        self._counted = 0
+        self._counted_texts = 0
+        self._open_choices: set[int] = set()
+        self._finished_choices: set[int] = set()
+        self.flags: list[str] = []
+
+    def read_chunk(self, chunk: dict[str, Any]) -> bool:
+        """Take one chunk in; return True for a chunk that only carries usage."""
+        choices = chunk["choices"]
+        usage = chunk.get("usage")
+        if usage:
+            self._read_usage(usage)
+        if not choices:
+            return bool(usage)
+        for choice in choices:
+            index = choice.get("index", 0)
+            delta = choice.get("delta")
+            if delta:
+                self._read_message(delta)
+            reason = choice.get("finish_reason")
+            if reason:
+                self.finish_reason = str(reason)[:30]
+                self._finished_choices.add(index)
+                self._open_choices.discard(index)
+            elif index not in self._finished_choices:
+                self._open_choices.add(index)
+        return False
+
+    def read_completion(self, completion: dict[str, Any]) -> None:
+        """Take a whole completion in."""
+        usage = completion.get("usage")
+        if usage:
+            self._read_usage(usage)
+        for choice in completion["choices"]:
+            self._read_message(choice.get("message") or {})
+            self.finish_reason = str(choice.get("finish_reason") or "")[:30]
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether every choice that began has named its finish reason."""
+        return bool(self._finished_choices) and not self._open_choices
+
+    @property
+    def has_output(self) -> bool:
+        """Return whether anything was produced."""
+        return bool(self._texts)
+
+    def count_output(self) -> int:
+        """Return the tokens of all text so far, counted by us. Text counted before is not counted again."""
+        fresh = "".join(self._texts[self._counted_texts :])
+        if fresh:
+            # Slices of a stream are counted apart: a token cut at the seam counts twice, at most one a note.
+            self._counted += count_text(fresh)
+            self._counted_texts = len(self._texts)
+        return self._counted
+
+    def estimate(self, *, input_tokens: int) -> TokenCounts:
+        """Return the usage as far as we can tell without the provider's figures."""
+        output = self.count_output()
+        return TokenCounts(input=input_tokens, output=output) if output else NO_TOKENS
+
+    def _read_usage(self, usage: object) -> None:
+        found = split_openai_usage(usage) if isinstance(usage, dict) else None
+        if found is None:
+            self.flags.append("usage_unreadable")
+        else:
+            self.usage = found
+
+    def _read_message(self, message: dict[str, Any]) -> None:
+        for name in ("content", "reasoning_content", "reasoning", "refusal"):
+            text = message.get(name)
+            if text and isinstance(text, str):
+                self._texts.append(text)
+        for call in message.get("tool_calls") or ():
+            function = call.get("function") or {}
+            self._texts.append(f"{function.get('name') or ''}{function.get('arguments') or ''}")

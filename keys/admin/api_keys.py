@@ -1,0 +1,242 @@
+"""API keys: issued, shown once, edited, revoked. Registered by `gateway.admin.api_keys`, which knows the models."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect
+from django.template.response import TemplateResponse
+from django.utils.safestring import SafeString
+from typing_extensions import override
+from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter
+from unfold.decorators import action
+from unfold.enums import ActionVariant
+
+from common.admin_base import PlatformModelAdmin
+from common.admin_display import admin_url, badge, code, utc
+from common.admin_pages import FormPage, FormSection, run_form_page
+from common.ids import make_id
+from keys.admin.filters import KeyStateFilter
+from keys.admin.key_forms import IssueKeyForm, KeyForm, RevokeKeyForm
+from keys.admin.key_states import state_badge
+from keys.admin.limits import EXPLAIN_KEY, limit_fieldset, limits_of
+from keys.issuing import IssuedKey, issue_key, revoke_key
+from keys.limits import LIMIT_COLUMNS
+from keys.models import ApiKey, KeyEnvironment
+
+# Forms that were opened and not sent yet, so that a reload of the page with the secret cannot issue another key.
+_SESSION_FORMS = "open_key_forms"
+_OPEN_FORMS_LIMIT = 20
+
+
+class ApiKeyAdmin(PlatformModelAdmin[ApiKey]):
+    form = KeyForm
+    list_display = ("prefix_text", "name", "customer", "state_badge", "environment_badge", "last_used", "created")
+    list_display_links = ("prefix_text", "name")
+    list_filter = (
+        KeyStateFilter,
+        ("environment", ChoicesDropdownFilter),
+        ("customer", AutocompleteSelectFilter),
+    )
+    list_select_related = ("customer",)
+    search_fields = ("prefix__startswith", "name", "customer__name", "public_id__exact")
+    search_help_text = "Prefix (tk_live_ab12…), name or customer"
+    ordering = ("-created_at", "-id")
+    fieldsets = (
+        (
+            None,
+            {
+                "fields": (
+                    "prefix_text",
+                    "customer",
+                    "state_detail",
+                    "name",
+                    "scopes",
+                    "allowed_models",
+                    "expires_at",
+                )
+            },
+        ),
+        limit_fieldset(EXPLAIN_KEY),
+        (
+            "History",
+            {"fields": ("public_id", "environment_badge", "created", "created_by", "last_used", "last_used_address")},
+        ),
+    )
+    readonly_fields = (
+        "prefix_text",
+        "customer",
+        "state_detail",
+        "public_id",
+        "environment_badge",
+        "created",
+        "created_by",
+        "last_used",
+        "last_used_address",
+    )
+    actions_detail = ("revoke",)
+
+    def find_model_names(self) -> list[str]:
+        """Return the names of the models that a key may be limited to; this app knows none."""
+        return []
+
+    # ---- permissions
+
+    @override
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        is_final = isinstance(obj, ApiKey) and obj.revoked_at is not None
+        return not is_final and super().has_change_permission(request, obj)
+
+    @override
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # Usage points at it for good; revoke it instead.
+        return False
+
+    def has_revoke_permission(self, request: HttpRequest, object_id: object = None) -> bool:
+        return request.user.has_perm("keys.change_apikey")
+
+    # ---- list
+
+    @override
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        # People paste the prefix as the pages show it, with its ellipsis.
+        return super().get_search_results(request, queryset, search_term.replace("…", ""))
+
+    @admin.display(description="Key")
+    def prefix_text(self, key: ApiKey) -> SafeString:
+        return code(f"{key.prefix}…")
+
+    @admin.display(description="State")
+    def state_badge(self, key: ApiKey) -> SafeString:
+        return state_badge(key)
+
+    @admin.display(description="State")
+    def state_detail(self, key: ApiKey) -> SafeString:
+        if key.revoked_at is None:
+            return state_badge(key)
+        text = f"Revoked on {key.revoked_at:%Y-%m-%d %H:%M:%S} UTC: {key.revoked_reason}"
+        return badge(text, "danger")
+
+    @admin.display(description="Environment")
+    def environment_badge(self, key: ApiKey) -> SafeString:
+        return badge(key.get_environment_display(), "info" if key.environment == KeyEnvironment.LIVE else "neutral")
+
+    @admin.display(description="Last used", ordering="last_used_at")
+    def last_used(self, key: ApiKey) -> SafeString | str:
+        return utc(key.last_used_at, never="never")
+
+    @admin.display(description="Created", ordering="created_at")
+    def created(self, key: ApiKey) -> SafeString | str:
+        return utc(key.created_at)
+
+    # ---- issuing
+
+    @override
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponseBase:
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        list_url = admin_url("keys.apikey", "changelist")
+        open_forms: list[str] = request.session.get(_SESSION_FORMS, [])
+        if request.method == "POST" and request.POST.get("form_id") not in open_forms:
+            messages.warning(
+                request,
+                "That form was sent before, and its key was issued then. A secret is shown once: if it is lost, revoke "
+                "the key and issue another.",
+            )
+            return redirect(list_url)
+        form_id = request.POST.get("form_id") or make_id("form")
+        if request.method != "POST":
+            request.session[_SESSION_FORMS] = [*open_forms, form_id][-_OPEN_FORMS_LIMIT:]
+        initial = {"form_id": form_id, "customer": request.GET.get("customer")}
+        form = IssueKeyForm(request.POST or None, initial=initial, model_names=self.find_model_names())
+
+        def act() -> HttpResponseBase:
+            issued = self._issue(request, form)
+            request.session[_SESSION_FORMS] = [f for f in open_forms if f != form_id]
+            self.log_addition(request, issued.key, "Issued.")
+            return self._show_secret(request, issued)
+
+        page = FormPage(
+            title="Issue an API key",
+            submit_label="Issue key",
+            cancel_url=list_url,
+            intro="The next page shows the secret, once. Only a keyed hash of it is stored.",
+            sections=(
+                FormSection(title="", fields=("customer", "name", "environment", "expires_at")),
+                FormSection(title="Rights", fields=("scopes", "allowed_models")),
+                FormSection(title="Limits of this key", description=EXPLAIN_KEY, fields=LIMIT_COLUMNS, is_collapsed=True),
+            ),
+        )
+        return run_form_page(self, request, page, form, act=act)
+
+    def _issue(self, request: HttpRequest, form: IssueKeyForm) -> IssuedKey:
+        data = form.cleaned_data
+        return issue_key(
+            customer_id=data["customer"].pk,
+            name=data["name"],
+            author=request.user.get_username(),
+            environment=KeyEnvironment(data["environment"]),
+            scopes=data["scopes"],
+            allowed_models=data["allowed_models"],
+            expires_at=data["expires_at"],
+            limits=limits_of(data),
+        )
+
+    def _show_secret(self, request: HttpRequest, issued: IssuedKey) -> HttpResponseBase:
+        """Answer the POST itself: a redirect would need the secret kept somewhere on the way."""
+        key = issued.key
+        names = [n for n in key.allowed_models if not n.endswith("*")] or self.find_model_names()
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": "Key issued",
+            "key": key,
+            "secret": issued.token,
+            "model": names[0] if names else "",
+            "calls_url": request.build_absolute_uri("/v1/chat/completions"),
+            "models_url": request.build_absolute_uri("/v1/models"),
+            "key_url": admin_url("keys.apikey", "change", key.pk),
+        }
+        response = TemplateResponse(request, "keys/admin/key_issued.html", context)
+        response["Cache-Control"] = "no-store"
+        response["Referrer-Policy"] = "no-referrer"
+        return response
+
+    # ---- revoking
+
+    @override
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> Any:
+        is_revoked = ApiKey.objects.filter(pk=object_id, revoked_at__isnull=False).exists()
+        return [] if is_revoked else super().get_actions_detail(request, object_id)
+
+    @action(
+        description="Revoke", url_path="revoke", icon="block", variant=ActionVariant.DANGER, permissions=["revoke"]
+    )
+    def revoke(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
+        key = get_object_or_404(ApiKey.objects.select_related("customer"), pk=object_id)
+        back = admin_url("keys.apikey", "change", key.pk)
+        form = RevokeKeyForm(request.POST or None)
+
+        def act() -> HttpResponseBase:
+            revoke_key(key_id=key.pk, reason=form.cleaned_data["reason"])
+            self.log_change(request, key, f"Revoked: {form.cleaned_data['reason']}")
+            messages.success(request, f"{key.prefix}… is revoked and will never work again.")
+            return redirect(back)
+
+        page = FormPage(
+            title=f"Revoke {key.prefix}…",
+            submit_label="Revoke this key for good",
+            cancel_url=back,
+            is_danger=True,
+            intro=(
+                f"'{key.name}' of {key.customer.name} is refused from its next call on, on every server. "
+                "This cannot be undone; issue a new key where one is still needed."
+            ),
+        )
+        return run_form_page(self, request, page, form, act=act)

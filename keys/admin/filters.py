@@ -1,0 +1,35 @@
+"""Filters of the key lists."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from typing_extensions import override
+from unfold.contrib.filters.admin import DropdownFilter
+
+from keys.models import ApiKey
+
+
+class KeyStateFilter(DropdownFilter):
+    """Active, expired or revoked: the words of `ApiKey.state`, in SQL."""
+
+    title = "state"
+    parameter_name = "state"
+
+    @override
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("active", "Active"), ("expired", "Expired"), ("revoked", "Revoked")]
+
+    @override
+    def queryset(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> QuerySet[ApiKey]:
+        is_expired = Q(expires_at__lte=datetime.now(UTC))
+        match self.value():
+            case "active":
+                return queryset.filter(revoked_at__isnull=True).exclude(is_expired)
+            case "expired":
+                return queryset.filter(is_expired, revoked_at__isnull=True)
+            case "revoked":
+                return queryset.filter(revoked_at__isnull=False)
+            case _:
+                return queryset

@@ -1,0 +1,109 @@
+"""Forms of API keys: issuing, editing, revoking."""
+
+from typing import Any
+
+from django import forms
+from unfold.widgets import (
+    UnfoldAdminBigIntegerFieldWidget,
+    UnfoldAdminCheckboxSelectMultipleWidget,
+    UnfoldAdminRadioSelectWidget,
+    UnfoldAdminSelect2Widget,
+    UnfoldAdminSplitDateTimeWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+)
+
+from common.admin_fields import LinesField, UsdField
+from keys.limits import LIMIT_COLUMNS
+from keys.models import ApiKey, Customer, KeyEnvironment
+from keys.scopes import DEFAULT_SCOPES, Scope
+
+SCOPE_CHOICES = [(scope.value, f"{scope.label} ({scope.value})") for scope in Scope]
+_SCOPES_HELP = "What the key may do. Give an application only what it needs."
+_EXPIRES_HELP = "UTC. Empty: the key does not expire."
+
+
+def scopes_field() -> forms.MultipleChoiceField:
+    """Return the checkboxes of scopes."""
+    return forms.MultipleChoiceField(
+        choices=SCOPE_CHOICES,
+        initial=list(DEFAULT_SCOPES),
+        widget=UnfoldAdminCheckboxSelectMultipleWidget(),
+        help_text=_SCOPES_HELP,
+    )
+
+
+def allowed_models_field(model_names: list[str]) -> LinesField:
+    """Return the list of models; `model_names` are shown as what may be written."""
+    known = f" Models: {', '.join(model_names)}." if model_names else ""
+    return LinesField(
+        required=False,
+        label="Allowed models",
+        help_text=f"One a line; a name ending in * stands for all that begin so. Empty: every active model.{known}",
+    )
+
+
+class IssueKeyForm(forms.Form):
+    """What `keys.issuing.issue_key` needs."""
+
+    # Names this one filling-in of the form, so that sending it twice does not issue two keys.
+    form_id = forms.CharField(widget=forms.HiddenInput)
+    customer = forms.ModelChoiceField(
+        queryset=Customer.objects.order_by("name", "id"), widget=UnfoldAdminSelect2Widget(), empty_label="Choose"
+    )
+    name = forms.CharField(
+        max_length=80,
+        widget=UnfoldAdminTextInputWidget(),
+        help_text="What it is for: 'website backend', 'nightly report'.",
+    )
+    environment = forms.ChoiceField(
+        choices=KeyEnvironment.choices,
+        initial=KeyEnvironment.LIVE,
+        widget=UnfoldAdminRadioSelectWidget(radio_style=1),
+        help_text="A label in the key's text (tk_live_, tk_test_); both are charged alike.",
+    )
+    expires_at = forms.SplitDateTimeField(
+        required=False, label="Expires", widget=UnfoldAdminSplitDateTimeWidget(), help_text=_EXPIRES_HELP
+    )
+
+    def __init__(self, *args: Any, model_names: list[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["scopes"] = scopes_field()
+        self.fields["allowed_models"] = allowed_models_field(model_names)
+        for column in LIMIT_COLUMNS:
+            self.fields[column] = _limit_field(column)
+
+
+class KeyForm(forms.ModelForm[ApiKey]):
+    """What may change of an existing key; its secret and customer may not."""
+
+    class Meta:
+        model = ApiKey
+        fields = ("name", "scopes", "allowed_models", "expires_at", *LIMIT_COLUMNS)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # A page that only shows has no fields to replace.
+        if "scopes" in self.fields:
+            self.fields["scopes"] = scopes_field()
+            self.fields["allowed_models"] = allowed_models_field([])
+            self.fields["expires_at"].help_text = f"{_EXPIRES_HELP} A moment in the past ends it now."
+
+
+class RevokeKeyForm(forms.Form):
+    """Why a key ends."""
+
+    reason = forms.CharField(
+        max_length=200,
+        widget=UnfoldAdminTextareaWidget({"rows": 3}),
+        help_text="Stays with the key: 'leaked in a public repository', 'project ended'.",
+    )
+
+
+def _limit_field(column: str) -> forms.Field:
+    model_field = ApiKey._meta.get_field(column)
+    if column.endswith("_nanousd"):
+        return UsdField.for_column(model_field)
+    field = model_field.formfield(widget=UnfoldAdminBigIntegerFieldWidget())
+    assert field is not None
+    return field

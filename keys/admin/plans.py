@@ -1,0 +1,65 @@
+"""Plans: named limits."""
+
+from django.contrib import admin
+
+from common.admin_base import PlatformModelAdmin
+from common.admin_display import number
+from common.money import format_usd
+from keys.admin.limits import EXPLAIN_PLAN, limit_fieldset
+from keys.models import Plan
+
+
+@admin.register(Plan)
+class PlanAdmin(PlatformModelAdmin[Plan]):
+    list_display = (
+        "name",
+        "slug",
+        "requests",
+        "input_tokens",
+        "output_tokens",
+        "parallel",
+        "day_budget",
+        "month_budget",
+    )
+    search_fields = ("name", "slug")
+    ordering = ("name", "id")
+    fieldsets = (
+        (None, {"fields": ("name", "slug", "description")}),
+        limit_fieldset(EXPLAIN_PLAN),
+    )
+
+    def get_prepopulated_fields(self, request: object, obj: Plan | None = None) -> dict[str, tuple[str, ...]]:
+        # Declarations name a plan by its slug, so only a new plan's follows the name.
+        return {"slug": ("name",)} if obj is None else {}
+
+    @admin.display(description="Requests/min")
+    def requests(self, plan: Plan) -> str:
+        return _limit(plan.requests_per_minute)
+
+    @admin.display(description="Input tokens/min")
+    def input_tokens(self, plan: Plan) -> str:
+        return _limit(plan.input_tokens_per_minute)
+
+    @admin.display(description="Output tokens/min")
+    def output_tokens(self, plan: Plan) -> str:
+        return _limit(plan.output_tokens_per_minute)
+
+    @admin.display(description="In flight")
+    def parallel(self, plan: Plan) -> str:
+        return _limit(plan.concurrency)
+
+    @admin.display(description="USD/day")
+    def day_budget(self, plan: Plan) -> str:
+        return _budget(plan.spend_per_day_nanousd)
+
+    @admin.display(description="USD/month")
+    def month_budget(self, plan: Plan) -> str:
+        return _budget(plan.spend_per_month_nanousd)
+
+
+def _limit(value: int | None) -> str:
+    return "unlimited" if value is None else number(value)
+
+
+def _budget(value: int | None) -> str:
+    return "unlimited" if value is None else format_usd(value)

@@ -1,0 +1,69 @@
+"""The ASGI entry: the data plane first, then health, static files and Django.
+
+A request of the data plane never enters Django's request cycle (see ARCHITECTURE in docs/explanation).
+"""
+
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "platform_site.settings")
+
+from channels.routing import URLRouter  # noqa: E402
+from django.conf import settings  # noqa: E402
+from django.core.asgi import get_asgi_application  # noqa: E402
+from django.urls import path  # noqa: E402
+
+django_application = get_asgi_application()
+
+from gateway.health import serve_health  # noqa: E402 - needs the app registry
+from gateway.operations import OPERATIONS, STREAM_PATH  # noqa: E402
+from gateway.runtime import start_runtime, stop_runtime  # noqa: E402
+from gateway.transports.http import Receive, Scope, Send, serve_operation  # noqa: E402
+from gateway.transports.websocket import StreamConsumer  # noqa: E402
+from platform_site.static_files import serve_static  # noqa: E402
+
+_OPERATIONS = {operation.path: operation for operation in OPERATIONS}
+_HEALTH = frozenset(("/healthz", "/readyz"))
+_sockets = URLRouter([path(STREAM_PATH.removeprefix("/"), StreamConsumer.as_asgi())])  # type: ignore[list-item]
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    """Route one ASGI connection."""
+    if scope["type"] == "http":
+        operation = _OPERATIONS.get(scope["path"])
+        if operation is not None:
+            await serve_operation(operation, scope, receive, send)
+        elif scope["path"] in _HEALTH:
+            await serve_health(scope, receive, send)
+        elif scope["path"].startswith(settings.STATIC_URL):
+            await serve_static(scope, receive, send)
+        else:
+            await django_application(scope, receive, send)
+    elif scope["type"] == "websocket":
+        await _serve_socket(scope, receive, send)
+    elif scope["type"] == "lifespan":
+        await _serve_lifespan(receive, send)
+
+
+async def _serve_socket(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["path"] != STREAM_PATH:
+        await receive()
+        await send({"type": "websocket.close", "code": 4404, "reason": f"the WebSocket is at {STREAM_PATH}"})
+        return
+    await _sockets(scope, receive, send)  # type: ignore[arg-type]
+
+
+async def _serve_lifespan(receive: Receive, send: Send) -> None:
+    """Start the runtime before the first request; at the end, drain what the server left and book everything."""
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            try:
+                await start_runtime()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the server must not come up
+                await send({"type": "lifespan.startup.failed", "message": f"cannot start: {error}"})
+                return
+            await send({"type": "lifespan.startup.complete"})
+        else:
+            await stop_runtime(drain_seconds=0)
+            await send({"type": "lifespan.shutdown.complete"})
+            return
