@@ -185,9 +185,7 @@ def _render_script(target: Target, *, stream: bool) -> str:
     return SCRIPT.format(
         head=_quote(head),
         tail=_quote(tail),
-        headers="\n".join(
-            f"wrk.headers[ {_quote(name)} ] = {_quote(value)}" for name, value in headers.items()
-        ),
+        headers="\n".join(f"wrk.headers[ {_quote(name)} ] = {_quote(value)}" for name, value in headers.items()),
         check=STREAM_CHECK if stream else "",
     )
 

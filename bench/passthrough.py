@@ -54,9 +54,7 @@ class Passthrough:
 
     async def _forward(self, path: str, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         body = await _read_body(receive)
-        async with self.session.post(
-            self.upstream_url + path, data=body, headers=REQUEST_HEADERS
-        ) as response:
+        async with self.session.post(self.upstream_url + path, data=body, headers=REQUEST_HEADERS) as response:
             content_type = response.headers["content-type"].encode()
             headers = [(b"content-type", content_type)]
             streams = content_type.startswith(b"text/event-stream")

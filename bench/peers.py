@@ -68,9 +68,7 @@ def main() -> int:
     parser.add_argument("--against", choices=sorted(BASES), default="product", help="what the ratios are to")
     options = parser.parse_args()
     try:
-        return _run(
-            [options.only] if options.only else sorted(PEERS), options.against, 2 if options.quick else 8
-        )
+        return _run([options.only] if options.only else sorted(PEERS), options.against, 2 if options.quick else 8)
     except BenchError as error:
         print(error, file=sys.stderr)
         return 2

@@ -55,33 +55,40 @@ def declare_bench_catalogue(upstream_urls: Mapping[str, str]) -> str:
     plenty = 1_000_000_000
     catalogue = {
         "upstreams": [
-            {"name": name, "dialect": "openai", "base_url": f"{url}/v1", "api_key": "bench"}
-            for name, url in upstream_urls.items()
+            {"name": name, "base_url": f"{url}/v1", "secret": "bench"} for name, url in upstream_urls.items()
         ],
         "models": [
-            {"name": name, "context_tokens": 128_000, "routes": [{"upstream": name, "model": name}]}
-            for name in upstream_urls
-        ],
-        "prices": [
             {
-                "upstream": name,
-                "model": name,
-                "input_usd_per_million": "0.15",
-                "output_usd_per_million": "0.60",
+                "name": name,
+                "context_window": 128_000,
+                "max_output_tokens": 4_096,
+                "deployments": [{"upstream": name}],
             }
             for name in upstream_urls
         ],
-        "plans": [{"name": "bench"}],
-        "customers": [{"name": "bench", "plan": "bench", "prepaid_usd": "1000000"}],
+        "prices": [
+            {"model": name, "usd_per_million_tokens": {"input": "0.15", "output": "0.60"}} for name in upstream_urls
+        ],
+        "plans": [{"slug": "bench"}],
+        "customers": [
+            {
+                "name": "bench",
+                "plan": "bench",
+                "credit": {"amount_usd": "1000000", "reason": "benchmark", "reference": "bench"},
+            }
+        ],
         "keys": [
             {
                 "name": "bench",
                 "customer": "bench",
-                "requests_per_minute": plenty,
-                "tokens_per_minute": plenty,
-                "concurrency": 100_000,
-                "day_budget_usd": "500000",
-                "month_budget_usd": "900000",
+                "limits": {
+                    "requests_per_minute": plenty,
+                    "input_tokens_per_minute": plenty,
+                    "output_tokens_per_minute": plenty,
+                    "concurrency": 100_000,
+                    "spend_per_day_usd": "500000",
+                    "spend_per_month_usd": "900000",
+                },
             }
         ],
     }
@@ -97,9 +104,7 @@ def find_issued_key(apply_output: str) -> str:
 
 
 @contextlib.contextmanager
-def run_product(
-    upstream_urls: Mapping[str, str], scratch: Path, *, database_url: str | None
-) -> Iterator[Product]:
+def run_product(upstream_urls: Mapping[str, str], scratch: Path, *, database_url: str | None) -> Iterator[Product]:
     """Serve the product in one process for the block, on SQLite or on a PostgreSQL database of its own.
 
     `database_url` names a PostgreSQL server; the database in it is not touched.
@@ -164,9 +169,7 @@ def _manage(env: dict[str, str], *arguments: str) -> str:
         timeout=300,
     )
     if done.returncode:
-        raise BenchError(
-            f"manage.py {arguments[0]} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
-        )
+        raise BenchError(f"manage.py {arguments[0]} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done.stdout
 
 

@@ -95,8 +95,7 @@ def render_table(lines: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table whose columns line up; the first line is its head."""
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     rendered = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
-        for line in lines
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
     ]
     rendered.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(rendered)

@@ -99,9 +99,7 @@ def make_scratch() -> Iterator[Path]:
 def _parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
     parser.add_argument("--only", choices=sorted(SECTIONS), help="measure one section")
-    parser.add_argument(
-        "--quick", action="store_true", help="runs of 2 seconds: shows that it works, not how fast"
-    )
+    parser.add_argument("--quick", action="store_true", help="runs of 2 seconds: shows that it works, not how fast")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument(
         "--postgres",

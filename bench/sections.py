@@ -69,9 +69,7 @@ def measure_json(bench: Bench) -> list[Row]:
             budget=budget,
             stretch=stretch,
         ),
-        Row(
-            measure=name + "requests/s", product=product.requests_per_second, floor=floor.requests_per_second
-        ),
+        Row(measure=name + "requests/s", product=product.requests_per_second, floor=floor.requests_per_second),
         Row(
             measure=name + "requests/s, ratio to pass-through",
             product=ratio,
@@ -129,9 +127,7 @@ def measure_memory(bench: Bench) -> list[Row]:
     """1,000 streams open at once, one event a second each."""
     with _run_floor(bench, "bench-slow") as target:
         floor = asyncio.run(hold_streams(target, streams=SLOW_STREAMS, events=SLOW_EVENTS))
-    product = asyncio.run(
-        hold_streams(bench.product.target("bench-slow"), streams=SLOW_STREAMS, events=SLOW_EVENTS)
-    )
+    product = asyncio.run(hold_streams(bench.product.target("bench-slow"), streams=SLOW_STREAMS, events=SLOW_EVENTS))
     name = f"{SLOW_STREAMS:,} slow streams, {bench.label}: "
     rows = [
         Row(measure=name + "RSS before, MB", product=product.idle_bytes / 1e6, floor=floor.idle_bytes / 1e6),

@@ -72,9 +72,7 @@ async def hold_streams(target: Target, *, streams: int, events: int) -> HeldStre
     return HeldStreams(idle_bytes=idle_bytes, peak_bytes=peak_bytes, problems=_count_problems(reads))
 
 
-async def read_stream(
-    session: aiohttp.ClientSession, target: Target, *, number: int, events: int
-) -> StreamRead:
+async def read_stream(session: aiohttp.ClientSession, target: Target, *, number: int, events: int) -> StreamRead:
     """Send one call and read its stream; one without every token and the end is a problem, no exception."""
     body = build_body(target.model, text=f"Stream {number} of {time.time_ns()}", stream=True)
     headers = {"content-type": "application/json"} | target.headers

@@ -58,8 +58,4 @@ def get_balances(customer_ids: Collection[int]) -> dict[int, Balance]:
     rows = Account.objects.filter(customer_id__in=customer_ids).values_list(
         "customer_id", "posted_nanousd", "held_nanousd"
     )
-    return {
-        customer_id: Balance(posted_nanousd=posted, held_nanousd=held)
-        for customer_id, posted, held in rows
-        if customer_id is not None
-    }
+    return {customer_id: Balance(posted_nanousd=posted, held_nanousd=held) for customer_id, posted, held in rows}

@@ -27,7 +27,7 @@ class PriceMissing(PaymentRequired):
 
     def __init__(self, *, model: str) -> None:
         super().__init__(
-            f"The model '{model}' has no price in force, so it cannot be called. Ask your administrator to publish one.",
+            f"The model '{model}' has no price in force, so it cannot be called. Ask your administrator for one.",
             param="model",
         )
 

@@ -81,9 +81,7 @@ def explain_cost(record: UsageRecord) -> CostExplanation:
         millionths += tokens * rate
         if tokens:
             amount = _exact_usd(tokens * rate)
-            lines.append(
-                CostLine(label=CLASS_LABELS[token_class], tokens=tokens, rate_nanousd=rate, amount_usd=amount)
-            )
+            lines.append(CostLine(label=CLASS_LABELS[token_class], tokens=tokens, rate_nanousd=rate, amount_usd=amount))
     produced = record.source != UsageSource.NONE
     request_nanousd = price.rates.request if produced else 0
     return CostExplanation(

@@ -3,7 +3,7 @@
 Nothing here decides; `gateway.admission` does, under the locks taken here.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -33,7 +33,6 @@ class OpenHold:
 
     request_id: str
     account_id: int
-    pending_id: int | None
     amount_nanousd: int
     worker_id: int
     # The limit counters that the call took, comma separated.
@@ -47,6 +46,8 @@ class OpenHold:
     draft: str
     created_us: int
     expires_us: int
+    # Null for a call that can cost nothing; known once its transfer is written.
+    pending_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +65,9 @@ class NewTransfer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewUsage:
-    """A usage record to be written; columns as in `billing.UsageRecord`, moments in microseconds."""
+    """What a call knows of its usage record; columns as in `billing.UsageRecord`."""
 
     request_id: str
-    sequence: int = 0
     customer_id: int
     api_key_id: int
     operation: str
@@ -82,22 +82,33 @@ class NewUsage:
     is_stream: bool
     tokens: TokenCounts = NO_TOKENS
     cost_nanousd: int = 0
-    charged_nanousd: int = 0
     provider_cost_nanousd: int = 0
     flags: str = ""
     end_user: str = ""
     # JSON object.
     tags: str = "{}"
+    # When the call was admitted, in microseconds since the epoch.
     started_us: int
-    settled_us: int
     upstream_ms: int = 0
     ttft_ms: int | None = None
     total_ms: int = 0
     overhead_us: int = 0
 
 
-_HOLD_COLUMNS = tuple(OpenHold.__dataclass_fields__)
-_SELECT_HOLDS = f"SELECT {', '.join(_HOLD_COLUMNS)} FROM billing_hold"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookedUsage:
+    """A usage record with what its settlement decided."""
+
+    usage: NewUsage
+    charged_nanousd: int
+    sequence: int = 0
+    # Found at settlement, added to the record's own flags.
+    flag: str = ""
+
+
+_HOLD_COLUMNS = tuple(n for n in OpenHold.__dataclass_fields__ if n != "pending_id")
+_ALL_HOLD_COLUMNS = ", ".join((*_HOLD_COLUMNS, "pending_id"))
+_SELECT_HOLDS = f"SELECT {_ALL_HOLD_COLUMNS} FROM billing_hold"
 _hold_row = attrgetter(*_HOLD_COLUMNS)
 _TRANSFER_COLUMNS = (
     "id",
@@ -111,8 +122,16 @@ _TRANSFER_COLUMNS = (
     "author",
     "created_at",
 )
-_USAGE_FIELDS = tuple(n for n in NewUsage.__dataclass_fields__ if n not in ("tokens", "started_us", "settled_us"))
-_USAGE_COLUMNS = (*_USAGE_FIELDS, *(f"{c}_tokens" for c in TOKEN_CLASSES), "started_at", "settled_at")
+_USAGE_FIELDS = tuple(n for n in NewUsage.__dataclass_fields__ if n not in ("tokens", "flags", "started_us"))
+_USAGE_COLUMNS = (
+    *_USAGE_FIELDS,
+    *(f"{c}_tokens" for c in TOKEN_CLASSES),
+    "flags",
+    "sequence",
+    "charged_nanousd",
+    "started_at",
+    "settled_at",
+)
 _usage_row = attrgetter(*_USAGE_FIELDS, *(f"tokens.{c}" for c in TOKEN_CLASSES))
 
 
@@ -188,21 +207,34 @@ def find_due_holds(sql: Sql, *, now_us: int, dead_worker_ids: Collection[int], l
     return _holds(sql.rows(f"{statement} ORDER BY created_us, request_id LIMIT {limit}", parameters))
 
 
-def open_holds(sql: Sql, holds: Sequence[OpenHold]) -> None:
-    """Insert holds (their PENDING transfers must be in)."""
-    sql.insert("billing_hold", _HOLD_COLUMNS, [_hold_row(hold) for hold in holds])
+def open_holds(sql: Sql, holds: Sequence[OpenHold], pending_ids: Mapping[str, int]) -> None:
+    """Insert holds with the PENDING transfers of their request ids (which must be in)."""
+    sql.insert(
+        "billing_hold",
+        (*_HOLD_COLUMNS, "pending_id"),
+        [(*_hold_row(hold), pending_ids.get(hold.request_id)) for hold in holds],
+    )
 
 
-def close_holds(sql: Sql, request_ids: Collection[str]) -> None:
-    """Delete resolved holds."""
-    if request_ids:
-        sql.delete("billing_hold", "request_id", request_ids)
+def take_holds(sql: Sql, request_ids: Collection[str]) -> dict[str, OpenHold]:
+    """Delete and return the open holds among `request_ids`; one that was resolved before is absent.
+
+    Whoever takes a hold resolves it in the same transaction: this is what makes a resolution happen once.
+    """
+    if not request_ids:
+        return {}
+    condition, parameters = sql.condition_in("request_id", request_ids)
+    rows = sql.rows(f"DELETE FROM billing_hold WHERE {condition} RETURNING {_ALL_HOLD_COLUMNS}", parameters)
+    return {hold.request_id: hold for hold in _holds(rows)}
 
 
 def write_progress(sql: Sql, progress: Iterable[tuple[str, int]]) -> None:
     """Note how many output tokens open calls have relayed, for the case that their process dies."""
     sql.update_integers(
-        "billing_hold", "request_id", ("progress_tokens",), [(tokens, request_id) for request_id, tokens in progress]
+        "billing_hold",
+        "request_id",
+        ("progress_tokens",),
+        [(tokens, request_id) for request_id, tokens in progress],
     )
 
 
@@ -230,12 +262,23 @@ def append_transfers(sql: Sql, transfers: Sequence[NewTransfer], *, revenue_id: 
     )
 
 
-def append_usage(sql: Sql, records: Sequence[NewUsage]) -> None:
-    """Insert usage records."""
+def append_usage(sql: Sql, records: Sequence[BookedUsage], *, now_us: int) -> None:
+    """Insert usage records, settled now."""
+    settled_at = sql.moment(now_us)
     sql.insert(
         "billing_usagerecord",
         _USAGE_COLUMNS,
-        [(*_usage_row(r), sql.moment(r.started_us), sql.moment(r.settled_us)) for r in records],
+        [
+            (
+                *_usage_row(r.usage),
+                f"{r.usage.flags},{r.flag}".strip(",") if r.flag else r.usage.flags,
+                r.sequence,
+                r.charged_nanousd,
+                sql.moment(r.usage.started_us),
+                settled_at,
+            )
+            for r in records
+        ],
     )
 
 
@@ -250,7 +293,8 @@ class EarlierUsage:
 def charged_so_far(sql: Sql, request_id: str) -> EarlierUsage:
     """Return what is recorded of a request whose hold is gone. A record of a lost call is not a settlement."""
     rows = sql.rows(
-        "SELECT status, sequence, charged_nanousd FROM billing_usagerecord WHERE request_id = %s", (request_id,)
+        "SELECT status, sequence, charged_nanousd FROM billing_usagerecord WHERE request_id = %s",
+        (request_id,),
     )
     return EarlierUsage(
         was_settled=any(status != UsageStatus.LOST.value or sequence > 0 for status, sequence, _ in rows),
@@ -259,4 +303,5 @@ def charged_so_far(sql: Sql, request_id: str) -> EarlierUsage:
 
 
 def _holds(rows: Iterable[tuple[object, ...]]) -> list[OpenHold]:
-    return [OpenHold(**dict(zip(_HOLD_COLUMNS, row, strict=True))) for row in rows]  # type: ignore[arg-type]
+    names = (*_HOLD_COLUMNS, "pending_id")
+    return [OpenHold(**dict(zip(names, row, strict=True))) for row in rows]  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from common.append_only import AppendOnlyModel
-from common.catalogue import CatalogueModel
+from common.generations import CatalogueModel
 
 
 class AccountKind(models.TextChoices):
@@ -58,8 +58,10 @@ class Transfer(AppendOnlyModel):
 
     PENDING only reserves. POST moves at most what its PENDING reserved and releases the rest; VOID and EXPIRE
     release all of it. Each PENDING is resolved at most once, by a unique constraint. A trigger checks that a
-    resolving row names a PENDING with the same accounts and does not exceed it.
+    resolving row names a PENDING with the same accounts and request, and does not exceed it.
     """
+
+    guards = ("transfer_resolution",)
 
     id = models.BigAutoField(primary_key=True)
     kind = models.CharField(max_length=8, choices=TransferKind.choices)
@@ -67,8 +69,8 @@ class Transfer(AppendOnlyModel):
     credit_account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+", db_index=False)
     amount_nanousd = models.BigIntegerField()
     pending = models.ForeignKey("self", null=True, on_delete=models.PROTECT, related_name="+", db_index=False)
-    request_id = models.CharField(max_length=32, null=True)
-    reference = models.CharField(
+    request_id = models.CharField(max_length=32, null=True)  # noqa: DJ001 - null does not collide in a unique index
+    reference = models.CharField(  # noqa: DJ001 - null does not collide in a unique index
         max_length=100, null=True, help_text="Names a movement that must happen once, e.g. an import line."
     )
     reason = models.CharField(max_length=200, blank=True)
@@ -101,7 +103,9 @@ class Transfer(AppendOnlyModel):
                 name="billing_transfer_once_per_request",
             ),
             models.UniqueConstraint(
-                fields=["reference"], condition=Q(reference__isnull=False), name="billing_transfer_reference_once"
+                fields=["reference"],
+                condition=Q(reference__isnull=False),
+                name="billing_transfer_reference_once",
             ),
         ]
 
@@ -209,7 +213,8 @@ class UsageRecord(AppendOnlyModel):
     id = models.BigAutoField(primary_key=True)
     request_id = models.CharField(max_length=32)
     sequence = models.PositiveSmallIntegerField(
-        default=0, help_text="1 for an answer that arrived after its hold had expired and been recorded as lost."
+        default=0,
+        help_text="1 for an answer that arrived after its hold had expired and been recorded as lost.",
     )
     customer = models.ForeignKey("keys.Customer", on_delete=models.PROTECT, related_name="+", db_index=False)
     api_key = models.ForeignKey("keys.ApiKey", on_delete=models.PROTECT, related_name="+", db_index=False)

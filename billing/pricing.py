@@ -98,7 +98,7 @@ def read_price_book(sql: Sql) -> PriceBook:
 
 def get_price(version_id: int) -> Price:
     """Return one price version."""
-    return _price(PriceVersion.objects.filter(pk=version_id).values().get())
+    return _price(dict(PriceVersion.objects.filter(pk=version_id).values().get()))
 
 
 def _price(row: dict[str, object]) -> Price:

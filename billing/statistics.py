@@ -156,5 +156,4 @@ def find_low_balances(*, below_nanousd: int, limit: int) -> list[LowBalance]:
     return [
         LowBalance(customer_id=customer_id, name=name, available_nanousd=available)
         for customer_id, name, available in rows
-        if customer_id is not None
     ]

@@ -4,21 +4,24 @@ Admin classes hold no rules: each view translates, makes one domain call and tra
 registered by the lowest app that knows all of what its page shows; apps below offer an unregistered base.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from django import forms
-from django.contrib.admin.views.main import ChangeList
 from django.db import models
 from django.http import HttpRequest
 from typing_extensions import override
 from unfold.admin import ModelAdmin
+from unfold.decorators import action
+from unfold.enums import ActionVariant
 from unfold.paginator import InfinitePaginator
 from unfold.views import ChangeList as UnfoldChangeList
+from unfold.widgets import UnfoldAdminTextareaWidget
 
 from common.admin_fields import UsdField
 
 _M = TypeVar("_M", bound=models.Model)
+_F = TypeVar("_F", bound=Callable[..., Any])
 _PAGE_FACTS = "_admin_page_facts"
 
 
@@ -31,6 +34,8 @@ class NoCountPaginator(InfinitePaginator):
 class FactsChangeList(UnfoldChangeList):
     """Asks its admin once for everything that the page's rows show beside their own columns."""
 
+    model_admin: "PlatformModelAdmin[Any]"
+
     @override
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -39,6 +44,8 @@ class FactsChangeList(UnfoldChangeList):
         for row in rows:
             setattr(row, _PAGE_FACTS, facts.get(row.pk))
         self.result_list = rows
+        # Equal to it, so that no page boasts a number that nobody counted.
+        self.full_result_count = self.result_count
 
 
 def page_facts(row: models.Model) -> Any:
@@ -51,18 +58,37 @@ class PlatformModelAdmin(ModelAdmin, Generic[_M]):
 
     show_full_result_count = False
     list_per_page = 50
+    # Form fields whose stored form is not for reading, and the display methods that stand for them on pages of
+    # people who may only look.
+    view_names: Mapping[str, str] = {}
+    formfield_overrides: Any = {models.TextField: {"widget": UnfoldAdminTextareaWidget({"rows": 3})}}  # type: ignore[misc]
     list_fullwidth = True
     list_filter_sheet = True
     list_filter_submit = True
     list_horizontal_scrollbar_top = False
-    save_as_continue = False
+    # Unfold ships no types, and what is inferred from its defaults (None, an empty tuple) forbids its own
+    # documented values; hence the ignored assignments here and below.
+    actions_detail: Sequence[str] = ()  # type: ignore[assignment]
+    add_fieldsets: Any = ()
+    fieldsets: ClassVar[Any] = None
+    actions: Sequence[str] | None = ()
 
     def read_page_facts(self, rows: Sequence[_M]) -> Mapping[Any, object]:
         """Return, by primary key, what the rows of one list page need from elsewhere: one query a page, never a row."""
         return {}
 
     @override
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        fieldsets = super().get_fieldsets(request, obj)
+        if obj is None or self.has_change_permission(request, obj):
+            return fieldsets
+        return [
+            (title, {**options, "fields": tuple(self.view_names.get(name, name) for name in options["fields"])})
+            for title, options in fieldsets
+        ]
+
+    @override
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> Any:
         return FactsChangeList
 
     @override
@@ -94,7 +120,18 @@ class ReadOnlyModelAdmin(PlatformModelAdmin[_M]):
     list_disable_select_all = True
     # Sorting by a click would read a whole table; the one order follows an index.
     sortable_by = ()
-    actions = None
+    actions: Sequence[str] | None = None
+
+    @override
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        # What cannot be changed has no history.
+        return super().changeform_view(request, object_id, form_url, {"show_history": False, **(extra_context or {})})
 
     @override
     def has_add_permission(self, request: HttpRequest, *args: Any) -> bool:
@@ -107,6 +144,21 @@ class ReadOnlyModelAdmin(PlatformModelAdmin[_M]):
     @override
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+def page_action(
+    *,
+    description: str,
+    url_path: str,
+    permission: str,
+    icon: str,
+    variant: ActionVariant = ActionVariant.DEFAULT,
+) -> Callable[[_F], _F]:
+    """Make a method the view behind a button on an object's page; `has_<permission>_permission` guards both."""
+    decorate: Any = action(
+        description=description, url_path=url_path, permissions=[permission], icon=icon, variant=variant
+    )
+    return cast("Callable[[_F], _F]", decorate)
 
 
 def adopt(target: _M, created: _M) -> None:

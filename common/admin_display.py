@@ -44,21 +44,32 @@ def number(value: int | None) -> SafeString | str:
     return format_html('<span class="tk-number">{}</span>', f"{value:,}")
 
 
-def utc(moment: datetime | None, *, never: str = "-") -> SafeString | str:
-    """Return a moment to the second, in UTC and labelled so (SQLite may hand out naive ones, which are UTC)."""
+def utc(moment: datetime | None, *, never: str = "-", zone: str = " UTC") -> SafeString | str:
+    """Return a moment to the second, in UTC and labelled so (SQLite may hand out naive ones, which are UTC).
+
+    An empty `zone` is for columns whose heading says UTC.
+    """
     if moment is None:
         return never
-    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    aware = (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).astimezone(UTC)
     return format_html(
-        '<time class="tk-number whitespace-nowrap" datetime="{}">{} UTC</time>',
-        aware.astimezone(UTC).isoformat(),
-        f"{aware.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
+        '<time class="whitespace-nowrap" datetime="{}">{}{}</time>',
+        aware.isoformat(),
+        f"{aware:%Y-%m-%d %H:%M:%S}",
+        zone,
     )
 
 
 def code(text: str) -> SafeString:
     """Return an identifier in a fixed-width face."""
     return format_html('<span class="tk-code">{}</span>', text)
+
+
+def short_code(text: str) -> SafeString:
+    """Return an identifier of which lists show both ends; the whole of it on hover."""
+    if len(text) <= 16:
+        return code(text)
+    return format_html('<span class="tk-code" title="{}">{}…{}</span>', text, text[:6], text[-6:])
 
 
 def link(url: str, text: object) -> SafeString:
@@ -76,23 +87,23 @@ def admin_url(model_label: str, view: str, *args: object) -> str:
     return reverse(f"admin:{model_label.replace('.', '_')}_{view}", args=args)
 
 
-def usd_column(attribute: str, description: str) -> Callable[[Any], SafeString]:
-    """Return a list column that shows a nano-USD attribute in exact USD."""
+def usd_column(attribute: str, description: str) -> Callable[[Any, Any], SafeString]:
+    """Return a method of an admin class: a column that shows a nano-USD attribute in exact USD."""
 
     @admin.display(description=description)
-    def column(obj: Any) -> SafeString:
+    def column(_: Any, obj: Any) -> SafeString:
         return money(getattr(obj, attribute))
 
     return column
 
 
 def utc_column(
-    attribute: str, description: str, *, never: str = "-", sortable: bool = False
-) -> Callable[[Any], SafeString | str]:
-    """Return a list column that shows a moment in UTC."""
+    attribute: str, description: str, *, never: str = "-", zone: str = " UTC"
+) -> Callable[[Any, Any], SafeString | str]:
+    """Return a method of an admin class: a column that shows a moment in UTC."""
 
-    @admin.display(description=description, ordering=attribute if sortable else None)
-    def column(obj: Any) -> SafeString | str:
-        return utc(getattr(obj, attribute), never=never)
+    @admin.display(description=description)
+    def column(_: Any, obj: Any) -> SafeString | str:
+        return utc(getattr(obj, attribute), never=never, zone=zone)
 
     return column

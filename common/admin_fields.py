@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from django import forms
-from django.db.models import Field
 from typing_extensions import override
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
@@ -34,7 +33,7 @@ class UsdField(forms.Field):
         self.suffix = suffix
 
     @classmethod
-    def for_column(cls, column: "Field[Any, Any]") -> "UsdField":
+    def for_column(cls, column: Any) -> "UsdField":
         """Return the field of a model's `*_nanousd` column."""
         name = column.name.removesuffix("_nanousd").replace("_", " ").capitalize()
         field = cls(
@@ -77,7 +76,7 @@ class UsdField(forms.Field):
     @override
     def has_changed(self, initial: Any, data: Any) -> bool:
         try:
-            return self.to_python(data) != initial
+            return bool(self.to_python(data) != initial)
         except forms.ValidationError:
             return True
 

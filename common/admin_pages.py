@@ -80,6 +80,7 @@ def _render(
         **model_admin.admin_site.each_context(request),
         "opts": model_admin.opts,
         "title": page.title,
+        "media": model_admin.media + form.media,
         "page": page,
         "form": form,
         "facts": facts,

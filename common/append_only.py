@@ -1,23 +1,30 @@
 """Tables that only grow: UPDATE, DELETE, REPLACE and TRUNCATE are refused by the database itself.
 
-A model becomes append-only by deriving from `AppendOnlyModel`. The triggers are (re)installed after every
-`migrate`, because SQLite's ALTER rebuilds a table and silently drops its triggers; `find_unprotected_tables`
-is asked by the system check before the server starts. On SQLite `INSERT OR REPLACE` passes a delete trigger
-unless `PRAGMA recursive_triggers` is on, which the connection settings switch on; the insert trigger below
-refuses it even on a connection that forgot.
+A model becomes append-only by deriving from `AppendOnlyModel`, which may name further SQL files that guard its rows.
+The triggers are (re)installed after every `migrate`, because SQLite's ALTER rebuilds a table and silently drops its
+triggers; `find_unprotected_tables` is asked by the system check before the server starts. On SQLite `INSERT OR
+REPLACE` deletes the row in its way without firing a delete trigger, unless `PRAGMA recursive_triggers` is on. The
+connection settings switch it on; the insert trigger refuses the new row even on a connection that forgot.
 """
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar
 
 from django.apps import apps
-from django.db import models
+from django.db import models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 _SQL = Path(__file__).parent / "sql"
+_CREATED_TRIGGER = re.compile(r"CREATE (?:OR REPLACE )?TRIGGER (\w+)")
 
 
 class AppendOnlyModel(models.Model):
     """Base of ledger-like rows: written once, corrected only by new rows."""
+
+    # Further guards: `<app>/sql/<name>.<vendor>.sql`, each with its `<name>.<vendor>.reverse.sql`.
+    guards: ClassVar[tuple[str, ...]] = ()
 
     class Meta:
         abstract = True
@@ -25,33 +32,25 @@ class AppendOnlyModel(models.Model):
 
 def append_only_tables() -> list[str]:
     """Return the table names of all append-only models, sorted."""
-    return sorted(m._meta.db_table for m in apps.get_models() if issubclass(m, AppendOnlyModel))
+    return sorted(_models_by_table())
 
 
-def install_triggers(connection: BaseDatabaseWrapper, tables: list[str]) -> None:
-    """Put the refusing triggers on `tables` that exist; safe to repeat."""
+def install_triggers(connection: BaseDatabaseWrapper, tables: Iterable[str]) -> None:
+    """Put the refusing triggers on `tables` that exist; safe to repeat, also while others write."""
     present = set(connection.introspection.table_names())
-    with connection.cursor() as cursor:
-        for table in tables:
-            if table in present:
-                for statement in _statements(f"append_only.{connection.vendor}.sql", table):
-                    cursor.execute(statement)
+    for table in tables:
+        if table in present:
+            _execute(connection, _statements(connection.vendor, table))
 
 
-def remove_triggers(connection: BaseDatabaseWrapper, tables: list[str]) -> None:
-    """Take the triggers off: the reverse file, for a migration that has to rebuild old rows."""
-    with connection.cursor() as cursor:
-        for table in tables:
-            for statement in _statements(f"append_only.{connection.vendor}.reverse.sql", table):
-                cursor.execute(statement)
+def remove_triggers(connection: BaseDatabaseWrapper, tables: Iterable[str]) -> None:
+    """Take the triggers off: the reverse files, for a migration that has to rebuild old rows."""
+    for table in tables:
+        _execute(connection, _statements(f"{connection.vendor}.reverse", table))
 
 
 def find_unprotected_tables(connection: BaseDatabaseWrapper) -> list[str]:
     """Return the append-only tables whose triggers do not all stand."""
-    expected = {
-        "sqlite": ("append_only_update", "append_only_delete", "append_only_replace"),
-        "postgresql": ("append_only_row", "append_only_truncate"),
-    }[connection.vendor]
     query = (
         "SELECT tbl_name, name FROM sqlite_master WHERE type = 'trigger'"
         if connection.vendor == "sqlite"
@@ -64,10 +63,49 @@ def find_unprotected_tables(connection: BaseDatabaseWrapper) -> list[str]:
     return [
         table
         for table in append_only_tables()
-        if any((table, f"{table}_{suffix}") not in standing for suffix in expected)
+        if any((table, trigger) not in standing for trigger in _expected_triggers(connection.vendor, table))
     ]
 
 
-def _statements(filename: str, table: str) -> list[str]:
-    text = (_SQL / filename).read_text(encoding="utf-8").replace("{table}", table)
-    return [part.strip() for part in text.split("-- next\n") if part.strip()]
+def _models_by_table() -> dict[str, type[AppendOnlyModel]]:
+    return {m._meta.db_table: m for m in apps.get_models() if issubclass(m, AppendOnlyModel)}
+
+
+def _execute(connection: BaseDatabaseWrapper, statements: list[str]) -> None:
+    # One transaction a table: there is no moment at which a row could slip past a trigger that is being replaced.
+    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def _expected_triggers(vendor: str, table: str) -> list[str]:
+    return [name for statement in _statements(vendor, table) for name in _CREATED_TRIGGER.findall(statement)]
+
+
+def _statements(suffix: str, table: str) -> list[str]:
+    model = _models_by_table()[table]
+    own_folder = Path(apps.get_app_config(model._meta.app_label).path) / "sql"
+    files = [
+        _SQL / f"append_only.{suffix}.sql",
+        *(own_folder / f"{guard}.{suffix}.sql" for guard in model.guards),
+    ]
+    filled = (
+        file.read_text(encoding="utf-8").replace("{table}", table).replace("{taken}", _taken(model)) for file in files
+    )
+    return [part.strip() for text in filled for part in text.split("-- next\n") if part.strip()]
+
+
+def _taken(model: type[AppendOnlyModel]) -> str:
+    """Return the SQL that tells whether a NEW row meets one that is there, in any unique set of columns.
+
+    A null meets nothing, which is also what the conditions of our conditional constraints say.
+    """
+    options = model._meta
+    unique_sets = [(field.column,) for field in options.local_concrete_fields if field.unique]
+    for constraint in options.constraints:
+        if isinstance(constraint, models.UniqueConstraint) and constraint.fields:
+            unique_sets.append(tuple(options.get_field(name).column for name in constraint.fields))
+    return " OR ".join(
+        f"EXISTS (SELECT 1 FROM {options.db_table} WHERE {' AND '.join(f'{c} = NEW.{c}' for c in columns)})"
+        for columns in unique_sets
+    )

@@ -4,7 +4,7 @@ from django.db import models
 
 
 class Generation(models.Model):
-    """A named counter that triggers raise; see `common.catalogue`."""
+    """A named counter that triggers raise; see `common.generations`."""
 
     name = models.CharField(max_length=20, primary_key=True)
     value = models.BigIntegerField(default=0)

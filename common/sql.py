@@ -102,9 +102,7 @@ class Sql:
             return []
         if self.is_sqlite:
             # AUTOINCREMENT remembers the highest id ever given out in sqlite_sequence, also after a delete.
-            ((highest,),) = self.rows(
-                "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = %s), 0)", (table,)
-            )
+            ((highest,),) = self.rows("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = %s), 0)", (table,))
             return list(range(highest + 1, highest + 1 + count))
         found = self.rows(
             "SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)", (table, count)

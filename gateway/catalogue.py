@@ -1,6 +1,6 @@
 """What can be called, frozen: models, their deployments and upstreams, and the price book, of one generation.
 
-Read by the clerk when the generation number moved (see `common.catalogue`), handed to the request path whole.
+Read by the clerk when the generation number moved (see `common.generations`), handed to the request path whole.
 """
 
 from dataclasses import dataclass
@@ -101,7 +101,7 @@ def read_generation(sql: Sql) -> int:
 
 
 def read_catalogue(sql: Sql) -> Catalogue:
-    """Return the catalogue as it is in the open transaction. Inactive models, upstreams and deployments are left out."""
+    """Return the catalogue of the open transaction, without inactive models, upstreams and deployments."""
     generation = read_generation(sql)
     upstreams = {}
     for row in sql.rows(f"SELECT {', '.join(_UPSTREAM_COLUMNS)} FROM gateway_upstream WHERE is_active"):
@@ -124,4 +124,3 @@ def read_catalogue(sql: Sql) -> Catalogue:
         model_id = values.pop("id")
         models[values["name"]] = ModelEntry(**values, deployments=tuple(deployments.get(model_id, ())))
     return Catalogue(generation=generation, models=models, prices=read_price_book(sql))
-

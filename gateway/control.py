@@ -1,14 +1,16 @@
 """What may stop a call in flight: its deadlines, its client, its server. One object a call.
 
 The upstream part of a call runs inside `interruptible()`; only there may its task be cancelled, so that admission and
-settlement are never torn. Deadlines cost an attribute a chunk: one timer is armed and looks, when it fires, whether
-the deadline has moved on.
+settlement are never torn. A deadline is an attribute: the runtime looks at all calls a few times a second, which is
+exact enough for deadlines of seconds and costs a call no timer.
 """
 
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+
+_NEVER = float("inf")
 
 
 class StopReason(StrEnum):
@@ -46,9 +48,8 @@ class CallControl:
         self.stops_when_client_leaves = True
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[object] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._deadline = 0.0
-        self._last_deadline = float("inf")
+        self._deadline = _NEVER
+        self._last_deadline = _NEVER
         self._phase = ""
         self._is_late = False
 
@@ -69,11 +70,6 @@ class CallControl:
         """Set the deadline of what is waited for next, replacing the one before; never beyond the whole call's."""
         self._phase = phase
         self._deadline = min(self._loop.time() + within_seconds, self._last_deadline)
-        if self._timer is None:
-            self._timer = self._loop.call_at(self._deadline, self._look)
-        elif self._timer.when() > self._deadline:
-            self._timer.cancel()
-            self._timer = self._loop.call_at(self._deadline, self._look)
 
     def expect_end(self, within_seconds: float) -> None:
         """Set the deadline of the whole upstream part."""
@@ -94,17 +90,15 @@ class CallControl:
             if self._is_late and self.reason is None:
                 raise DeadlinePassed(self._phase) from None
             # Cancelled by nobody we know: the event loop is being torn down.
-            raise CallStopped(self.reason or StopReason.SERVER_STOPPING) from None
+            reason: StopReason | None = self.reason
+            raise CallStopped(reason or StopReason.SERVER_STOPPING) from None
         finally:
             self._task = None
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            self._deadline = _NEVER
 
-    def _look(self) -> None:
-        self._timer = None
-        if self._loop.time() < self._deadline:
-            self._timer = self._loop.call_at(self._deadline, self._look)
-        elif self._task is not None:
+    def check_deadline(self, now: float) -> None:
+        """End the wait whose deadline has passed; `now` is the event loop's time."""
+        if now >= self._deadline and self._task is not None:
             self._is_late = True
+            self._deadline = _NEVER
             self._task.cancel()

@@ -115,7 +115,8 @@ class ServerOverloaded(Unavailable):
 
     def __init__(self) -> None:
         super().__init__(
-            "Too many calls are waiting for admission. Nothing was charged; retry in a second.", retry_after_seconds=1
+            "Too many calls are waiting for admission. Nothing was charged; retry in a second.",
+            retry_after_seconds=1,
         )
 
 
@@ -124,9 +125,7 @@ class ServerDraining(Unavailable):
     summary = "This process is shutting down."
 
     def __init__(self) -> None:
-        super().__init__(
-            "This server is shutting down. Retry: another one will answer.", retry_after_seconds=1
-        )
+        super().__init__("This server is shutting down. Retry: another one will answer.", retry_after_seconds=1)
 
 
 class AdmissionUnavailable(Unavailable):
@@ -178,7 +177,9 @@ class UpstreamUnreachable(UpstreamError):
 
     def __init__(self, *, internal_detail: str) -> None:
         super().__init__(
-            "The model's provider cannot be reached. Retry shortly.", internal_detail=internal_detail, retry_after_seconds=2
+            "The model's provider cannot be reached. Retry shortly.",
+            internal_detail=internal_detail,
+            retry_after_seconds=2,
         )
 
 
@@ -189,7 +190,8 @@ class UpstreamTimeout(UpstreamError):
 
     def __init__(self, *, phase: str, internal_detail: str) -> None:
         super().__init__(
-            f"The model's provider took too long ({phase}). Retry, or ask for less output.", internal_detail=internal_detail
+            f"The model's provider took too long ({phase}). Retry, or ask for less output.",
+            internal_detail=internal_detail,
         )
 
 
@@ -263,7 +265,8 @@ class ModelUnavailable(Unavailable):
 
     def __init__(self, *, model: str) -> None:
         super().__init__(
-            f"The model '{model}' is not being served at the moment. Retry later or choose another.", retry_after_seconds=30
+            f"The model '{model}' is not being served at the moment. Retry later or choose another.",
+            retry_after_seconds=30,
         )
 
 

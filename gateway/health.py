@@ -7,8 +7,9 @@ import orjson
 from gateway.runtime import get_runtime
 
 
-async def serve_health(scope: Any, receive: Any, send: Any) -> None:
+async def serve_health(scope: Any, send: Any) -> None:
     """Answer a probe: 200 or 503, with a body for people."""
+    body: dict[str, str | bool | int]
     if scope["path"] == "/healthz":
         status, body = 200, {"status": "alive"}
     else:

@@ -75,7 +75,7 @@ class LocalModel:
         while time.monotonic() < deadline and not self._is_stopping.is_set():
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=1) as answer:
-                    if answer.status == 200:  # noqa: PLR2004
+                    if answer.status == 200:
                         return True
             except OSError:
                 time.sleep(0.1)
@@ -83,7 +83,7 @@ class LocalModel:
 
     def _keep_running(self) -> None:
         while not self._is_stopping.is_set():
-            self._child = subprocess.Popen(
+            self._child = subprocess.Popen(  # noqa: S603 - our own program
                 self._arguments,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,

@@ -3,7 +3,7 @@
 from django.db import models
 from django.db.models import Q
 
-from common.catalogue import CatalogueModel
+from common.generations import CatalogueModel
 
 
 class Dialect(models.TextChoices):
@@ -32,7 +32,8 @@ class Upstream(CatalogueModel):
     encrypted_secret = models.TextField(blank=True, editable=False)
     is_active = models.BooleanField(default=True)
     is_test = models.BooleanField(
-        default=False, help_text="Costs the platform nothing: test keys (tk_test_...) may reach it, and only it."
+        default=False,
+        help_text="Costs the platform nothing: test keys (tk_test_...) may reach it, and only it.",
     )
     on_disconnect = models.CharField(max_length=6, choices=OnDisconnect.choices, default=OnDisconnect.STOP)
     output_limit_parameter = models.CharField(
@@ -51,7 +52,8 @@ class Upstream(CatalogueModel):
         constraints = [
             models.CheckConstraint(condition=Q(dialect__in=Dialect.values), name="gateway_upstream_dialect_known"),
             models.CheckConstraint(
-                condition=Q(on_disconnect__in=OnDisconnect.values), name="gateway_upstream_on_disconnect_known"
+                condition=Q(on_disconnect__in=OnDisconnect.values),
+                name="gateway_upstream_on_disconnect_known",
             ),
             models.CheckConstraint(
                 condition=Q(connect_timeout_seconds__gt=0)
@@ -82,7 +84,8 @@ class Model(CatalogueModel):
         help_text="Our count uses the o200k vocabulary; raise this for models whose tokenizer makes more tokens.",
     )
     image_tokens = models.PositiveIntegerField(
-        default=1_600, help_text="Upper bound of what one image costs in input tokens; see the provider's page."
+        default=1_600,
+        help_text="Upper bound of what one image costs in input tokens; see the provider's page.",
     )
     is_active = models.BooleanField(default=True)
     created_at = models.DateTimeField(editable=False)

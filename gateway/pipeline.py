@@ -9,16 +9,15 @@ from common.errors import InternalError, TollkeeperError
 from gateway.calls import Ending, Exchange, Receipt
 from gateway.control import CallControl, CallStopped, StopReason
 from gateway.errors import AdmissionUnavailable, CallCancelled, ClientStalled, ServerDraining, UpstreamError
+from gateway.flight import Flight, Sink
 from gateway.runtime import Runtime
 from gateway.stages.admit import admit
 from gateway.stages.authenticate import authenticate, confirm_refusal
 from gateway.stages.call import call_upstream
 from gateway.stages.guard import guard
 from gateway.stages.parse import parse
-from gateway.stages.relay import Sink
 from gateway.stages.resolve import resolve
 from gateway.stages.settle import settle
-from gateway.upstreams.transcript import Transcript
 
 logger = logging.getLogger(__name__)
 
@@ -56,12 +55,12 @@ async def _prepare(runtime: Runtime, exchange: Exchange) -> None:
 
 
 async def _carry_out(runtime: Runtime, exchange: Exchange, control: CallControl, sink: Sink) -> None:
-    transcript = Transcript()
+    flight = Flight(runtime=runtime, exchange=exchange, control=control, sink=sink)
     body: bytes | None = None
     error: TollkeeperError | None = None
     ending = Ending.COMPLETED
     try:
-        body = await call_upstream(runtime, exchange, control, transcript, sink)
+        body = await call_upstream(flight)
     except CallStopped as stopped:
         ending, error = Ending.CANCELLED, _error_of_stop(stopped.reason)
     except UpstreamError as failure:
@@ -77,7 +76,7 @@ async def _carry_out(runtime: Runtime, exchange: Exchange, control: CallControl,
 
     receipt: Receipt | None = None
     try:
-        receipt = await settle(runtime, exchange, transcript, ending, error)
+        receipt = await settle(flight, ending, error)
     except TollkeeperError as failure:
         error = error or failure
     if error is not None:
@@ -86,7 +85,7 @@ async def _carry_out(runtime: Runtime, exchange: Exchange, control: CallControl,
     elif receipt is not None and body is not None:
         await sink.answer(exchange, receipt, body)
     elif receipt is not None:
-        await sink.finish(exchange, receipt, transcript.usage_chunk)
+        await sink.finish(exchange, receipt, flight.transcript.usage_chunk)
 
 
 def _error_of_stop(reason: StopReason) -> TollkeeperError:
@@ -100,5 +99,5 @@ def _error_of_stop(reason: StopReason) -> TollkeeperError:
 
 
 def _log(exchange: Exchange, error: TollkeeperError) -> None:
-    level = logging.WARNING if error.status >= 500 or error.internal_detail else logging.INFO  # noqa: PLR2004
+    level = logging.WARNING if error.status >= 500 or error.internal_detail else logging.INFO
     logger.log(level, "%s: %s %s", exchange.request_id, error.code, error.internal_detail or "")

@@ -70,9 +70,7 @@ class RequestExceedsLimit(InvalidRequest):
 
     def __init__(self, refusal: LimitRefusal) -> None:
         unit = refusal.kind.value.replace("-", " ")
-        way_out = (
-            "Lower max_completion_tokens" if refusal.kind is LimitKind.OUTPUT_TOKENS else "Send a shorter input"
-        )
+        way_out = "Lower max_completion_tokens" if refusal.kind is LimitKind.OUTPUT_TOKENS else "Send a shorter input"
         super().__init__(
             f"This call asks for {refusal.requested} {unit}; the {refusal.source} allows {refusal.limit} a minute. "
             f"{way_out}, or have the limit raised.",
@@ -108,10 +106,10 @@ def refusal_error(
     return RateLimitExceeded(refusal)
 
 
-def _details(refusal: LimitRefusal) -> dict[str, str | int | bool | None | list[str]]:
+def _details(refusal: LimitRefusal) -> dict[str, str | int | bool | list[str] | None]:
     is_money = refusal.kind in (LimitKind.SPEND_DAY, LimitKind.SPEND_MONTH)
     numbers = {"limit": refusal.limit, "used": refusal.used, "requested": refusal.requested}
-    details: dict[str, str | int | bool | None | list[str]] = {
+    details: dict[str, str | int | bool | list[str] | None] = {
         "limit_name": refusal.kind.value,
         "owner": refusal.owner.partition(":")[0],
         "set_by": refusal.source,

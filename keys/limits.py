@@ -138,7 +138,10 @@ def month_start_day(month: int) -> int:
 
 
 def roll_forward(counters: Counters, limits: LimitValues, now_us: int) -> None:
-    """Bring `counters` to `now_us`: repay the buckets, begin a new day or month. A clock that went back repays nothing."""
+    """Bring `counters` to `now_us`: repay the buckets, begin a new day or month.
+
+    A clock that went back repays nothing.
+    """
     elapsed = now_us - counters.updated_us
     if elapsed > 0:
         counters.requests_debt = _repaid(counters.requests_debt, limits.requests_per_minute, elapsed)
@@ -252,7 +255,12 @@ def _rates(counters: Counters, demand: Demand) -> tuple[tuple[LimitKind, str, in
     return (
         (LimitKind.REQUESTS, "requests_per_minute", counters.requests_debt, 1),
         (LimitKind.INPUT_TOKENS, "input_tokens_per_minute", counters.input_tokens_debt, demand.input_tokens),
-        (LimitKind.OUTPUT_TOKENS, "output_tokens_per_minute", counters.output_tokens_debt, demand.output_tokens),
+        (
+            LimitKind.OUTPUT_TOKENS,
+            "output_tokens_per_minute",
+            counters.output_tokens_debt,
+            demand.output_tokens,
+        ),
     )
 
 
@@ -268,7 +276,7 @@ def _ceil_seconds(debt: int, limit: int) -> int:
     return -(-debt // (limit * 1_000_000)) if limit else 0
 
 
-def _refusal(
+def _refusal(  # noqa: PLR0917 - one private constructor for six call sites
     kind: LimitKind,
     column: str,
     counters: Counters,

@@ -10,15 +10,21 @@ from datetime import UTC, datetime
 from django.db import models
 from django.db.models import Q
 
+from common.generations import PrincipalModel
+
 
 class LimitColumns(models.Model):
     """The limits that a plan, a customer or a key may set. Null: not limited here."""
 
     requests_per_minute = models.PositiveBigIntegerField(
-        null=True, blank=True, help_text="Calls a minute. The bucket refills continuously and holds one minute's worth."
+        null=True,
+        blank=True,
+        help_text="Calls a minute. The bucket refills continuously and holds one minute's worth.",
     )
     input_tokens_per_minute = models.PositiveBigIntegerField(
-        null=True, blank=True, help_text="Counted before the call, corrected to the provider's figure after it."
+        null=True,
+        blank=True,
+        help_text="Counted before the call, corrected to the provider's figure after it.",
     )
     output_tokens_per_minute = models.PositiveBigIntegerField(
         null=True, blank=True, help_text="A call reserves its maximum output; what it did not use comes back."
@@ -38,7 +44,7 @@ class LimitColumns(models.Model):
         abstract = True
 
 
-class Plan(LimitColumns):
+class Plan(LimitColumns, PrincipalModel):
     """A named set of limits that customers share (each customer has the whole of it for itself)."""
 
     slug = models.SlugField(max_length=40, unique=True)
@@ -54,7 +60,7 @@ class CustomerStatus(models.TextChoices):
     SUSPENDED = "suspended", "Suspended: every call is refused"
 
 
-class Customer(LimitColumns):
+class Customer(LimitColumns, PrincipalModel):
     """A paying organisation. Its money is in the ledger (`billing`), under its id."""
 
     public_id = models.CharField(max_length=32, unique=True, editable=False)
@@ -79,15 +85,21 @@ class KeyEnvironment(models.TextChoices):
     TEST = "test", "Test"
 
 
-class ApiKey(LimitColumns):
+class ApiKey(LimitColumns, PrincipalModel):
     """A secret that calls for a customer. Only a keyed hash of it is stored; it is shown once, when made."""
+
+    # Written by calls themselves, once a minute.
+    unwatched_columns = frozenset({"last_used_at", "last_used_address"})
 
     public_id = models.CharField(max_length=32, unique=True, editable=False)
     customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="+")
     name = models.CharField(max_length=80, help_text="What it is for: 'website backend', 'nightly report'.")
     environment = models.CharField(max_length=4, choices=KeyEnvironment.choices, default=KeyEnvironment.LIVE)
     prefix = models.CharField(
-        max_length=16, db_index=True, editable=False, help_text="The first characters: enough to recognise, not to call."
+        max_length=16,
+        db_index=True,
+        editable=False,
+        help_text="The first characters: enough to recognise, not to call.",
     )
     secret_hmac = models.CharField(max_length=64, unique=True, editable=False)
     scopes = models.JSONField(default=list)
@@ -110,7 +122,8 @@ class ApiKey(LimitColumns):
                 condition=Q(environment__in=KeyEnvironment.values), name="keys_apikey_environment_known"
             ),
             models.CheckConstraint(
-                condition=Q(revoked_at__isnull=True) | ~Q(revoked_reason=""), name="keys_apikey_revoked_with_reason"
+                condition=Q(revoked_at__isnull=True) | ~Q(revoked_reason=""),
+                name="keys_apikey_revoked_with_reason",
             ),
         ]
 

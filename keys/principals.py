@@ -72,9 +72,7 @@ class Principal:
 
     def is_active(self, now_us: int) -> bool:
         """Return whether the key may call at all at `now_us`."""
-        return (
-            not self.is_revoked and self.customer_is_active and (self.expires_us is None or now_us < self.expires_us)
-        )
+        return not self.is_revoked and self.customer_is_active and (self.expires_us is None or now_us < self.expires_us)
 
     def may_use_model(self, name: str) -> bool:
         """Return whether the key's list of models (exact names, or prefixes ending in *) admits `name`."""
@@ -111,9 +109,18 @@ def principal_of_row(row: Row) -> Principal:
 
 
 def _principal(row: Row) -> Principal:
-    key_id, _, key_public_id, prefix, key_name, environment, scopes, allowed_models, expires_at, revoked_at = row[
-        : len(_KEY_COLUMNS)
-    ]
+    (
+        key_id,
+        _,
+        key_public_id,
+        prefix,
+        key_name,
+        environment,
+        scopes,
+        allowed_models,
+        expires_at,
+        revoked_at,
+    ) = row[: len(_KEY_COLUMNS)]
     customer_id, customer_public_id, customer_name, status, plan_slug = row[len(_KEY_COLUMNS) : _KEY_LIMITS_AT]
     count = len(LIMIT_COLUMNS)
     key_values, customer_values, plan_values = (
@@ -151,7 +158,8 @@ def merge_customer_limits(customer: dict[str, int | None], plan: dict[str, int |
 
 
 def _json(value: Any) -> list[str]:
-    return json.loads(value) if isinstance(value, str) else value
+    parsed: list[str] = json.loads(value) if isinstance(value, str) else value
+    return parsed
 
 
 def _moment_us(value: datetime | None) -> int | None:

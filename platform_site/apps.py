@@ -6,4 +6,4 @@ class PlatformSiteConfig(AppConfig):
     verbose_name = "Platform"
 
     def ready(self) -> None:
-        from platform_site import checks  # noqa: F401, PLC0415 - registers the system checks
+        from platform_site import checks  # noqa: F401 - registers the system checks

@@ -3,14 +3,15 @@
 A request of the data plane never enters Django's request cycle (see ARCHITECTURE in docs/explanation).
 """
 
+import gc
 import os
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "platform_site.settings")
 
-from channels.routing import URLRouter  # noqa: E402
-from django.conf import settings  # noqa: E402
-from django.core.asgi import get_asgi_application  # noqa: E402
-from django.urls import path  # noqa: E402
+from channels.routing import URLRouter
+from django.conf import settings
+from django.core.asgi import get_asgi_application
+from django.urls import path
 
 django_application = get_asgi_application()
 
@@ -23,7 +24,7 @@ from platform_site.static_files import serve_static  # noqa: E402
 
 _OPERATIONS = {operation.path: operation for operation in OPERATIONS}
 _HEALTH = frozenset(("/healthz", "/readyz"))
-_sockets = URLRouter([path(STREAM_PATH.removeprefix("/"), StreamConsumer.as_asgi())])  # type: ignore[list-item]
+_sockets = URLRouter([path(STREAM_PATH.removeprefix("/"), StreamConsumer.as_asgi())])
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -33,15 +34,25 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if operation is not None:
             await serve_operation(operation, scope, receive, send)
         elif scope["path"] in _HEALTH:
-            await serve_health(scope, receive, send)
+            await serve_health(scope, send)
         elif scope["path"].startswith(settings.STATIC_URL):
             await serve_static(scope, receive, send)
         else:
-            await django_application(scope, receive, send)
+            await django_application(scope, receive, send)  # type: ignore[arg-type] - its stubs want plain dicts
     elif scope["type"] == "websocket":
         await _serve_socket(scope, receive, send)
     elif scope["type"] == "lifespan":
         await _serve_lifespan(receive, send)
+
+
+def _spare_the_collector() -> None:
+    """Take what has been imported (half a million objects) out of the garbage collector's sight.
+
+    With it in sight, every full collection stops the event loop for 100 ms, several times a second under load.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 async def _serve_socket(scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,7 +60,7 @@ async def _serve_socket(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "websocket.close", "code": 4404, "reason": f"the WebSocket is at {STREAM_PATH}"})
         return
-    await _sockets(scope, receive, send)  # type: ignore[arg-type]
+    await _sockets(scope, receive, send)
 
 
 async def _serve_lifespan(receive: Receive, send: Send) -> None:
@@ -59,6 +70,7 @@ async def _serve_lifespan(receive: Receive, send: Send) -> None:
         if message["type"] == "lifespan.startup":
             try:
                 await start_runtime()
+                _spare_the_collector()
             except Exception as error:  # noqa: BLE001 - whatever it is, the server must not come up
                 await send({"type": "lifespan.startup.failed", "message": f"cannot start: {error}"})
                 return

@@ -1,5 +1,6 @@
 """System checks that refuse a combination which would lie to its operator."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
@@ -36,19 +37,19 @@ def check_workers_share_state(**_: Any) -> list[CheckMessage]:
 
 
 @register(Tags.database)
-def check_ledger_is_protected(databases: list[str] | None = None, **_: Any) -> list[CheckMessage]:
+def check_ledger_is_protected(*, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """Refuse to work on ledger tables whose append-only triggers are missing (asked after `migrate`)."""
     found: list[CheckMessage] = []
     for alias in databases or []:
         connection = connections[alias]
         present = set(connection.introspection.table_names())
-        for table in find_unprotected_tables(connection):
-            if table in present:
-                found.append(
-                    Error(
-                        f"Table {table} has lost its append-only triggers",
-                        hint="Run 'manage.py migrate': it reinstalls them.",
-                        id="tollkeeper.E003",
-                    )
-                )
+        found += [
+            Error(
+                f"Table {table} has lost its append-only triggers",
+                hint="Run 'manage.py migrate': it reinstalls them.",
+                id="tollkeeper.E003",
+            )
+            for table in find_unprotected_tables(connection)
+            if table in present
+        ]
     return found

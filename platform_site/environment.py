@@ -47,31 +47,44 @@ class Environment(BaseModel):
     # -- server
     host: str = Field(default="127.0.0.1", min_length=1, description="Address that `manage.py serve` listens on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port that `manage.py serve` listens on.")
-    workers: int = Field(default=1, ge=1, le=256, description="Server processes. More than one needs PostgreSQL and Redis.")
+    workers: int = Field(
+        default=1, ge=1, le=256, description="Server processes. More than one needs PostgreSQL and Redis."
+    )
     debug: bool = Field(default=False, description="Django's debug pages. Never in production.")
     allowed_hosts: CommaList = Field(
-        default=["127.0.0.1", "localhost", "[::1]"], description="Host names that the server answers to, comma separated."
+        default=["127.0.0.1", "localhost", "[::1]"],
+        description="Host names that the server answers to, comma separated.",
     )
     csrf_trusted_origins: CommaList = Field(
-        default=[], description="Origins for the admin behind a TLS proxy, e.g. https://tollkeeper.example.com."
+        default=[],
+        description="Origins for the admin behind a TLS proxy, e.g. https://tollkeeper.example.com.",
     )
     behind_tls_proxy: bool = Field(
-        default=False, description="Trust X-Forwarded-Proto and X-Forwarded-For of a proxy, and mark cookies secure."
+        default=False,
+        description="Trust X-Forwarded-Proto and X-Forwarded-For of a proxy, and mark cookies secure.",
     )
     drain_delay_seconds: float = Field(
-        default=0, ge=0, le=300, description="After SIGTERM, keep serving this long with /readyz failing, so that balancers notice."
+        default=0,
+        ge=0,
+        le=300,
+        description="After SIGTERM, keep serving this long with /readyz failing, so that balancers notice.",
     )
     drain_timeout_seconds: float = Field(
-        default=30, gt=0, le=3600, description="After that, streams in flight get this long to end; then they are ended and settled."
+        default=30,
+        gt=0,
+        le=3600,
+        description="After that, streams in flight get this long to end; then they are ended and settled.",
     )
 
     # -- secrets
     secret_key: str = Field(
-        default="", description="Django's signing key. Empty: generated once into DATA_DIR.", json_schema_extra={"secret": True}
+        default="",
+        description="Django's signing key. Empty: generated once into DATA_DIR.",
+        json_schema_extra={"secret": True},
     )
     key_peppers: CommaList = Field(
         default=[],
-        description="Peppers of API key hashes, newest first; older ones stay accepted. Empty: generated once into DATA_DIR.",
+        description="Peppers of API key hashes, newest first; older ones stay valid. Empty: generated into DATA_DIR.",
         json_schema_extra={"secret": True},
     )
     encryption_keys: CommaList = Field(
@@ -84,11 +97,18 @@ class Environment(BaseModel):
     max_body_bytes: int = Field(default=20_000_000, ge=1_000, description="Largest request body; beyond it 413.")
     max_messages: int = Field(default=2_000, ge=1, description="Most messages in one chat call.")
     admission_queue_limit: int = Field(
-        default=2_000, ge=1, description="Calls that may wait for admission in a process; beyond it 503 with Retry-After."
+        default=2_000,
+        ge=1,
+        description="Calls that may wait for admission in a process; beyond it 503 with Retry-After.",
     )
-    admission_batch_limit: int = Field(default=256, ge=1, le=2_000, description="Most decisions in one database transaction.")
+    admission_batch_limit: int = Field(
+        default=256, ge=1, le=2_000, description="Most decisions in one database transaction."
+    )
     worker_lease_seconds: float = Field(
-        default=15, ge=2, le=300, description="How long the holds of a killed process stay; renewed three times as often."
+        default=15,
+        ge=2,
+        le=300,
+        description="How long the holds of a killed process stay; renewed three times as often.",
     )
     client_stall_seconds: float = Field(
         default=30, gt=0, le=600, description="A client that accepts nothing for this long counts as lost."
@@ -99,12 +119,18 @@ class Environment(BaseModel):
     websocket_calls_limit: int = Field(default=16, ge=1, le=1_000, description="Calls in flight on one WebSocket.")
 
     # -- the embedded model
-    local_model: Literal["on", "off"] = Field(default="on", description="Start the embedded local model with `manage.py serve`.")
+    local_model: Literal["on", "off"] = Field(
+        default="on", description="Start the embedded local model with `manage.py serve`."
+    )
     local_model_port: int = Field(default=0, ge=0, le=65535, description="Its loopback port. 0: any free one.")
-    local_model_threads: int = Field(default=0, ge=0, le=256, description="Its CPU threads. 0: as many as there are cores.")
+    local_model_threads: int = Field(
+        default=0, ge=0, le=256, description="Its CPU threads. 0: as many as there are cores."
+    )
     local_model_slots: int = Field(default=4, ge=1, le=64, description="Calls that it answers at the same time.")
 
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Level of the server's log.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Level of the server's log."
+    )
 
 
 def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
@@ -143,7 +169,7 @@ def read_or_create_secret(path: Path, *, length_bytes: int = 48) -> str:
         try:
             os.link(temporary, path)
         finally:
-            os.unlink(temporary)
+            temporary.unlink()
     except FileExistsError:
         pass
     return path.read_text().strip()

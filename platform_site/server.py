@@ -6,19 +6,26 @@ error event, everything is booked. A second signal skips the delay.
 """
 
 import asyncio
+import logging
+import os
 import signal
 import socket
+import subprocess
+import sys
+import threading
+import time
 from types import FrameType
-from typing import Any
 
 import uvicorn
-from uvicorn.supervisors import Multiprocess
 
 from gateway.runtime import current_runtime
 from platform_site.environment import Environment
 
+logger = logging.getLogger(__name__)
+
 # Between the end of the drain and the end of uvicorn's patience: the calls that were ended settle in it.
 _SETTLE_SECONDS = 8
+_LOOK_EVERY_SECONDS = 0.5
 
 
 class DrainingServer(uvicorn.Server):
@@ -67,8 +74,7 @@ def make_config(environment: Environment) -> uvicorn.Config:
         server_header=False,
         backlog=2048,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=int(_SETTLE_SECONDS),
-        workers=environment.workers,
+        timeout_graceful_shutdown=_SETTLE_SECONDS,
     )
 
 
@@ -82,21 +88,58 @@ def listen(environment: Environment) -> socket.socket:
     return bound
 
 
-def run_server(environment: Environment, bound: socket.socket) -> None:
-    """Serve until told to stop."""
-    config = make_config(environment)
-    if environment.workers == 1:
-        run_worker([bound])
-    else:
-        Multiprocess(config, target=run_worker, sockets=[bound]).run()
+def run_worker(environment: Environment, bound: socket.socket) -> None:
+    """Serve in this process until told to stop."""
+    server = DrainingServer(make_config(environment), environment)
+    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+        runner.run(server.serve(sockets=[bound]))
 
 
-def run_worker(sockets: list[socket.socket] | None = None) -> None:
-    """Run one server process: this one, or a child of the supervisor."""
-    from platform_site.settings import ENVIRONMENT  # noqa: PLC0415 - a spawned child imports this module first
+class Supervisor:
+    """Runs several workers on one socket, starts those again that die, and drains all of them at SIGTERM.
 
-    server = DrainingServer(make_config(ENVIRONMENT), ENVIRONMENT)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    runner: Any = asyncio.Runner(loop_factory=server.config.get_loop_factory())
-    with runner:
-        runner.run(server.serve(sockets=sockets))
+    Each worker's standard input is a pipe from here: when this process is gone, also by kill -9, the workers drain.
+    """
+
+    def __init__(self, environment: Environment, bound: socket.socket) -> None:
+        self._count = environment.workers
+        self._bound = bound
+        self._workers: list[subprocess.Popen[bytes]] = []
+        self._is_stopping = False
+
+    def run(self) -> None:
+        """Supervise until told to stop and every worker has drained."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        self._workers = [self._start() for _ in range(self._count)]
+        while not self._is_stopping:
+            time.sleep(_LOOK_EVERY_SECONDS)
+            for position, worker in enumerate(self._workers):
+                if worker.poll() is not None and not self._is_stopping:
+                    logger.warning("worker %s ended with code %s, starting another", worker.pid, worker.returncode)
+                    self._workers[position] = self._start()
+        for worker in self._workers:
+            worker.wait()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        descriptor = self._bound.fileno()
+        command = [sys.executable, sys.argv[0], "serve", "--worker-socket", str(descriptor)]
+        # A group of its own: Ctrl-C reaches the supervisor alone, which drains the workers in order.
+        return subprocess.Popen(command, pass_fds=[descriptor], stdin=subprocess.PIPE, process_group=0)  # noqa: S603 - our own program
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._is_stopping = True
+        for worker in self._workers:
+            if worker.poll() is None:
+                worker.send_signal(signal.SIGTERM)
+
+
+def run_supervised_worker(environment: Environment, descriptor: int) -> None:
+    """Serve as one of a supervisor's workers, on the socket that it handed down."""
+    threading.Thread(target=_drain_when_orphaned, name="orphan-watch", daemon=True).start()
+    run_worker(environment, socket.socket(fileno=descriptor))
+
+
+def _drain_when_orphaned() -> None:
+    sys.stdin.buffer.read()  # returns when the supervisor is gone
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Static files of admin and documentation, by servestatic, without a collecting step: found where the packages keep them."""
+"""Static files of admin and documentation, by servestatic: found where the packages keep them, nothing to collect."""
 
 from functools import lru_cache
 from typing import Any
@@ -22,7 +22,7 @@ def _application() -> Any:
     return application
 
 
-async def _not_found(scope: Any, receive: Any, send: Any) -> None:
+async def _not_found(_scope: Any, _receive: Any, send: Any) -> None:
     body = b"no such static file\n"
     headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 404, "headers": headers})

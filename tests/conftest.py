@@ -23,10 +23,11 @@ from hypothesis import settings as hypothesis_settings
 
 from common import append_only
 from common.clock import FrozenClock
+from common.generations import GENERATIONS
 from common.models import Generation
 from gateway.admission.clerk import Clerk
 
-# Noon of a Sunday in the middle of a month: no test crosses a day or month unless it means to.
+# Saturday, 2026-11-21 12:00 UTC: no test crosses a day or month unless it means to.
 NOON_US = 1_795_262_400_000_000
 # Rows that come from migrations and post_migrate; content types and permissions are never changed by a test.
 _KEPT_TABLES = {"django_migrations", "django_content_type", "auth_permission", "common_generation"}
@@ -111,7 +112,8 @@ def _empty_tables(_: TransactionTestCase) -> None:
                 # A table with deferred checks outstanding takes no new trigger.
                 cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         append_only.install_triggers(connection, protected)
-        Generation.objects.get_or_create(name="catalogue")
+        for name in GENERATIONS:
+            Generation.objects.get_or_create(name=name)
 
 
 @pytest.fixture(autouse=True, scope="session")

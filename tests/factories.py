@@ -186,7 +186,6 @@ class FundedCall:
             tokens=tokens,
             cost_nanousd=cost_nanousd,
             started_us=started_us,
-            settled_us=started_us,
         )
         return Settle(usage=usage, principal=self.principal)
 

@@ -42,9 +42,7 @@ async def client(upstream: ScriptedUpstream) -> AsyncIterator[aiohttp.ClientSess
         yield session
 
 
-async def test_a_plain_answer_is_the_same_every_time(
-    upstream: ScriptedUpstream, client: aiohttp.ClientSession
-) -> None:
+async def test_a_plain_answer_is_the_same_every_time(upstream: ScriptedUpstream, client: aiohttp.ClientSession) -> None:
     async with ask(client, n=2) as response:
         answer = await response.json()
     assert [choice["message"]["content"] for choice in answer["choices"]] == [answer_text(Behaviour())] * 2
@@ -197,9 +195,7 @@ def test_a_behaviour_survives_its_json_form() -> None:
 
 async def test_a_process_of_its_own_is_scripted_by_file_and_over_http(tmp_path: Path) -> None:
     script = tmp_path / "script.json"
-    script.write_text(
-        json.dumps({"queue": [{"status": 503}], "targets": {"held": {"default": {"hold_at": 1}}}})
-    )
+    script.write_text(json.dumps({"queue": [{"status": 503}], "targets": {"held": {"default": {"hold_at": 1}}}}))
     command = [sys.executable, "-m", "tests.upstream", "--port", "0", "--script", str(script)]
     process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=subprocess.PIPE)
     assert process.stdout is not None

@@ -11,17 +11,22 @@ from common.admin_display import admin_link, admin_url, code, link, money
 
 @admin.register(Account)
 class AccountAdmin(ReadOnlyModelAdmin[Account]):
-    list_display = ("account_code", "kind", "owner", "posted", "held", "available", "movements")
+    list_display = ("account_code", "kind_text", "owner", "posted", "held", "available", "movements")
     list_filter = (("kind", ChoicesDropdownFilter),)
     list_select_related = ("customer",)
     search_fields = ("code__exact", "customer__name")
     search_help_text = "Customer's name or account code"
     ordering = ("id",)
+    list_before_template = "billing/admin/account_note.html"  # type: ignore[assignment]
     fields = ("account_code", "kind", "owner", "posted", "held", "available", "movements")
 
     @admin.display(description="Account")
     def account_code(self, account: Account) -> SafeString:
         return code(account.code)
+
+    @admin.display(description="Kind")
+    def kind_text(self, account: Account) -> str:
+        return account.kind.replace("_", " ").capitalize()
 
     @admin.display(description="Customer")
     def owner(self, account: Account) -> SafeString | str:
@@ -51,4 +56,4 @@ class AccountAdmin(ReadOnlyModelAdmin[Account]):
 
 def _amount(account: Account, amount_nanousd: int) -> SafeString | str:
     # The platform's accounts keep no running sum (see `billing.models.Account`); a zero here would be a lie.
-    return money(amount_nanousd) if account.kind == AccountKind.CUSTOMER else "summed by manage.py reconcile"
+    return money(amount_nanousd) if account.kind == AccountKind.CUSTOMER else "-"

@@ -9,7 +9,6 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
 from django.utils.safestring import SafeString
 from typing_extensions import override
-from unfold.decorators import action
 from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminTextareaWidget
 
@@ -17,7 +16,7 @@ from billing.accounts import Balance, get_balance, get_balances
 from billing.admin.display import USAGE_HEADERS, usage_row
 from billing.ledger import grant_credit
 from billing.models import UsageRecord
-from common.admin_base import page_facts
+from common.admin_base import page_action, page_facts
 from common.admin_display import admin_url, money
 from common.admin_fields import UsdField
 from common.admin_pages import Fact, FormPage, Panel, run_form_page
@@ -46,7 +45,7 @@ class GrantCreditForm(forms.Form):
 class FundedCustomerAdmin(CustomerAdmin):
     list_display = ("name", "plan", "status_badge", "available", "held", "email", "created")
     actions_detail = ("grant_credit", *CustomerAdmin.actions_detail)
-    change_form_outer_before_template = "billing/admin/customer_balance.html"
+    change_form_outer_before_template = "billing/admin/customer_balance.html"  # type: ignore[assignment]
 
     @override
     def read_page_facts(self, rows: Sequence[Customer]) -> Mapping[Any, object]:
@@ -78,12 +77,12 @@ class FundedCustomerAdmin(CustomerAdmin):
     def has_grant_permission(self, request: HttpRequest, object_id: object = None) -> bool:
         return request.user.has_perm("billing.add_transfer")
 
-    @action(
+    @page_action(
         description="Grant credit",
         url_path="grant-credit",
         icon="add_card",
         variant=ActionVariant.PRIMARY,
-        permissions=["grant"],
+        permission="grant",
     )
     def grant_credit(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         customer = get_object_or_404(Customer, pk=object_id)

@@ -1,9 +1,10 @@
 """How usage and transfers look wherever they are listed."""
 
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from billing.models import TransferKind, UsageRecord, UsageStatus
-from common.admin_display import Tone, admin_link, badge, code, money, number, utc
+from common.admin_display import Tone, admin_link, badge, code, money, utc
 
 _STATUS_TONES: dict[str, Tone] = {
     UsageStatus.COMPLETED: "success",
@@ -19,13 +20,16 @@ _KIND_TONES: dict[str, Tone] = {
     TransferKind.VOID: "neutral",
     TransferKind.EXPIRE: "danger",
 }
-USAGE_HEADERS = ("Time", "Request", "Key", "Model", "Tokens in / out", "Cost (USD)", "Status")
+USAGE_HEADERS = ("Time (UTC)", "Request", "Key", "Model", "Tokens in / out", "Cost (USD)", "Status")
 
 
 def status_badge(record: UsageRecord) -> SafeString:
-    """Return how the call ended; the error code where there is one."""
-    text = record.status.capitalize() if not record.error_code else f"{record.status}: {record.error_code}"
-    return badge(text, _STATUS_TONES.get(record.status, "neutral"), title=record.get_status_display())
+    """Return how the call ended, and below it the error code where there is one."""
+    tone = _STATUS_TONES.get(record.status, "neutral")
+    state = badge(record.status.capitalize(), tone, title=record.get_status_display())
+    if not record.error_code:
+        return state
+    return format_html('{}<div class="tk-error">{}</div>', state, record.error_code)
 
 
 def kind_badge(kind: str) -> SafeString:
@@ -35,9 +39,7 @@ def kind_badge(kind: str) -> SafeString:
 
 def input_tokens(record: UsageRecord) -> int:
     """Return all tokens that went in."""
-    return (
-        record.input_tokens + record.cache_read_tokens + record.cache_write_tokens + record.audio_input_tokens
-    )
+    return record.input_tokens + record.cache_read_tokens + record.cache_write_tokens + record.audio_input_tokens
 
 
 def output_tokens(record: UsageRecord) -> int:
@@ -45,14 +47,20 @@ def output_tokens(record: UsageRecord) -> int:
     return record.output_tokens + record.reasoning_tokens + record.audio_output_tokens
 
 
+def tokens_text(record: UsageRecord) -> SafeString:
+    """Return tokens in and out."""
+    text = f"{input_tokens(record):,} / {output_tokens(record):,}"
+    return format_html('<span class="tk-number">{}</span>', text)
+
+
 def usage_row(record: UsageRecord) -> tuple[object, ...]:
     """Return the cells of a record under USAGE_HEADERS; needs `api_key` selected with it."""
     return (
-        utc(record.started_at),
+        utc(record.started_at, zone=""),
         admin_link("billing.usagerecord", record.pk, code(record.request_id)),
         code(f"{record.api_key.prefix}…"),
-        record.model,
-        SafeString(f"{number(input_tokens(record))} / {number(output_tokens(record))}"),
+        code(record.model),
+        tokens_text(record),
         money(record.charged_nanousd),
         status_badge(record),
     )

@@ -7,21 +7,21 @@ from django.utils.safestring import SafeString
 
 from billing.models import Hold
 from common.admin_base import ReadOnlyModelAdmin
-from common.admin_display import admin_link, code, number, usd_column, utc
+from common.admin_display import admin_link, code, number, short_code, usd_column, utc
 from common.clock import from_us
 
 
 @admin.register(Hold)
 class HoldAdmin(ReadOnlyModelAdmin[Hold]):
-    list_display = ("request", "customer", "model", "amount", "started", "expires", "relayed", "worker")
+    list_display = ("call", "customer", "model_name", "amount", "started", "expires", "worker")
     list_select_related = ("account__customer",)
     search_fields = ("request_id__exact",)
     search_help_text = "Request id"
     ordering = ("-created_us", "request_id")
     fields = (
-        "request",
+        "call",
         "customer",
-        "model",
+        "model_name",
         "amount",
         "pending_transfer",
         "started",
@@ -34,8 +34,8 @@ class HoldAdmin(ReadOnlyModelAdmin[Hold]):
     amount = usd_column("amount_nanousd", "Held (USD)")
 
     @admin.display(description="Request")
-    def request(self, hold: Hold) -> SafeString:
-        return code(hold.request_id)
+    def call(self, hold: Hold) -> SafeString:
+        return short_code(hold.request_id)
 
     @admin.display(description="Customer")
     def customer(self, hold: Hold) -> SafeString | str:
@@ -43,8 +43,8 @@ class HoldAdmin(ReadOnlyModelAdmin[Hold]):
         return "-" if customer is None else admin_link("keys.customer", customer.pk, customer.name)
 
     @admin.display(description="Model")
-    def model(self, hold: Hold) -> str:
-        return str(json.loads(hold.draft).get("model", "-"))
+    def model_name(self, hold: Hold) -> SafeString:
+        return code(str(json.loads(hold.draft).get("model", "-")))
 
     @admin.display(description="PENDING transfer")
     def pending_transfer(self, hold: Hold) -> SafeString | str:

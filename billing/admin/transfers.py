@@ -5,6 +5,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from typing_extensions import override
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter
@@ -14,7 +15,7 @@ from billing.admin.filters import RecentTransfersFilter, UtcRangeFilter
 from billing.ledger import explain_transfer
 from billing.models import Transfer, UsageRecord
 from common.admin_base import ReadOnlyModelAdmin
-from common.admin_display import admin_link, admin_url, code, link, usd_column, utc_column
+from common.admin_display import admin_link, admin_url, link, short_code, usd_column, utc_column
 
 
 class PartyFilter(admin.SimpleListFilter):
@@ -41,7 +42,15 @@ class PartyFilter(admin.SimpleListFilter):
 
 @admin.register(Transfer)
 class TransferAdmin(ReadOnlyModelAdmin[Transfer]):
-    list_display = ("id", "created", "kind_badge", "explanation", "amount", "parties", "call", "resolves", "author")
+    list_display = (
+        "id",
+        "created",
+        "sentence",
+        "amount",
+        "parties",
+        "call",
+        "resolves",
+    )
     list_filter = (
         RecentTransfersFilter,
         ("created_at", UtcRangeFilter),
@@ -69,9 +78,9 @@ class TransferAdmin(ReadOnlyModelAdmin[Transfer]):
         "author",
         "reference",
     )
-    list_before_template = "billing/admin/export_link.html"
+    list_before_template = "billing/admin/export_link.html"  # type: ignore[assignment]
 
-    created = utc_column("created_at", "Time")
+    created = utc_column("created_at", "Time (UTC)", zone="")
     amount = usd_column("amount_nanousd", "Amount (USD)")
 
     @override
@@ -98,6 +107,13 @@ class TransferAdmin(ReadOnlyModelAdmin[Transfer]):
     def explanation(self, transfer: Transfer) -> str:
         return explain_transfer(transfer)
 
+    @admin.display(description="What it did")
+    def sentence(self, transfer: Transfer) -> SafeString:
+        author = f" By {transfer.author}." if transfer.author else ""
+        return format_html(
+            '<span class="tk-sentence">{} {}{}</span>', kind_badge(transfer.kind), explain_transfer(transfer), author
+        )
+
     @admin.display(description="From → to")
     def parties(self, transfer: Transfer) -> SafeString:
         return SafeString(f"{self.debit(transfer)} → {self.credit(transfer)}")
@@ -115,7 +131,8 @@ class TransferAdmin(ReadOnlyModelAdmin[Transfer]):
         if not transfer.request_id:
             return "-"
         return link(
-            f"{admin_url('billing.usagerecord', 'changelist')}?q={transfer.request_id}", code(transfer.request_id)
+            f"{admin_url('billing.usagerecord', 'changelist')}?q={transfer.request_id}",
+            short_code(transfer.request_id),
         )
 
     @admin.display(description="Resolves")

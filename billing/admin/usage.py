@@ -3,21 +3,23 @@
 from typing import Any
 
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseBase
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from typing_extensions import override
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter
 
-from billing.admin.display import input_tokens, kind_badge, output_tokens, status_badge
-from billing.admin.exports import export_view, stream_selected
+from billing.admin.display import input_tokens, kind_badge, output_tokens, status_badge, tokens_text
+from billing.admin.exports import export_period, stream_records
 from billing.admin.filters import ModelNameFilter, RecentFilter, UtcRangeFilter
 from billing.admin.transfers import transfers_of_call
 from billing.explaining import CostExplanation, explain_cost, explain_outcome
 from billing.ledger import explain_transfer
 from billing.models import UsageRecord
 from common.admin_base import ReadOnlyModelAdmin
-from common.admin_display import admin_link, admin_url, code, money, number, usd_column, utc, utc_column
+from common.admin_display import admin_link, admin_url, code, money, number, short_code, usd_column, utc, utc_column
 from common.admin_pages import Fact, Panel
 from common.money import format_usd
 from keys.models import ApiKey, Customer
@@ -30,17 +32,16 @@ _SEARCH_LIMIT = 200
 class UsageRecordAdmin(ReadOnlyModelAdmin[UsageRecord]):
     list_display = (
         "started",
-        "request",
+        "call",
         "customer_link",
         "key",
-        "model",
-        "tokens_in",
-        "tokens_out",
+        "model_name",
+        "tokens",
         "cost",
         "status_badge",
         "latency",
     )
-    list_display_links = ("request",)
+    list_display_links = ("call",)
     list_filter = (
         RecentFilter,
         ("started_at", UtcRangeFilter),
@@ -54,11 +55,11 @@ class UsageRecordAdmin(ReadOnlyModelAdmin[UsageRecord]):
     search_fields = ("request_id__exact",)
     search_help_text = "Request id, key prefix (tk_live_ab12…) or customer"
     ordering = ("-started_at", "-id")
-    actions = ["export_selected"]
-    list_before_template = "billing/admin/export_link.html"
+    actions = ("export_selected",)
+    list_before_template = "billing/admin/export_link.html"  # type: ignore[assignment]
     change_form_template = "billing/admin/usage_detail.html"
 
-    started = utc_column("started_at", "Time")
+    started = utc_column("started_at", "Time (UTC)", zone="")
     cost = usd_column("charged_nanousd", "Cost (USD)")
 
     @override
@@ -82,14 +83,18 @@ class UsageRecordAdmin(ReadOnlyModelAdmin[UsageRecord]):
 
     @override
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        context = {"export_kind": "usage", "export_url": admin_url("billing.usagerecord", "export")}
+        context = {
+            "export_kind": "usage",
+            "export_url": admin_url("billing.usagerecord", "export"),
+            "export_listed_url": f"{admin_url('billing.usagerecord', 'export_listed')}?{request.GET.urlencode()}",
+        }
         return super().changelist_view(request, {**context, **(extra_context or {})})
 
     # ---- columns
 
     @admin.display(description="Request")
-    def request(self, record: UsageRecord) -> SafeString:
-        return code(record.request_id)
+    def call(self, record: UsageRecord) -> SafeString:
+        return short_code(record.request_id)
 
     @admin.display(description="Customer")
     def customer_link(self, record: UsageRecord) -> SafeString:
@@ -99,13 +104,13 @@ class UsageRecordAdmin(ReadOnlyModelAdmin[UsageRecord]):
     def key(self, record: UsageRecord) -> SafeString:
         return admin_link("keys.apikey", record.api_key_id, code(f"{record.api_key.prefix}…"))
 
-    @admin.display(description="Tokens in")
-    def tokens_in(self, record: UsageRecord) -> SafeString | str:
-        return number(input_tokens(record))
+    @admin.display(description="Model")
+    def model_name(self, record: UsageRecord) -> SafeString:
+        return code(record.model)
 
-    @admin.display(description="Tokens out")
-    def tokens_out(self, record: UsageRecord) -> SafeString | str:
-        return number(output_tokens(record))
+    @admin.display(description="Tokens in / out")
+    def tokens(self, record: UsageRecord) -> SafeString:
+        return tokens_text(record)
 
     @admin.display(description="Status")
     def status_badge(self, record: UsageRecord) -> SafeString:
@@ -123,10 +128,19 @@ class UsageRecordAdmin(ReadOnlyModelAdmin[UsageRecord]):
 
     @admin.action(description="Export as CSV", permissions=["export"])
     def export_selected(self, request: HttpRequest, queryset: QuerySet[UsageRecord]) -> HttpResponseBase:
-        return stream_selected(request, queryset)
+        return stream_records(request, queryset)
+
+    def export_listed(self, request: HttpRequest, model_admin: Any) -> HttpResponseBase:
+        """Answer with all that the list's present filter and search find, on every page of it."""
+        if not self.has_export_permission(request):
+            raise PermissionDenied
+        return stream_records(request, self.get_changelist_instance(request).get_queryset(request))
 
     def get_custom_urls(self) -> tuple[tuple[str, str, Any], ...]:
-        return (("export/", "billing_usagerecord_export", export_view),)
+        return (
+            ("export/", "billing_usagerecord_export", export_period),
+            ("export-listed/", "billing_usagerecord_export_listed", self.export_listed),
+        )
 
     # ---- the page of one call
 
@@ -183,9 +197,12 @@ def _cost_panel(record: UsageRecord, cost: CostExplanation) -> Panel:
     if cost.request_nanousd:
         rows.append(("Per call", "1", "-", money(cost.request_nanousd)))
     price_link = admin_link("billing.priceversion", cost.price.version_id, f"version {cost.price.version_id}")
-    note = SafeString(
-        f"Price {price_link} of this model, in force when the call was admitted. Tokens × price per million, summed "
-        f"exactly, rounded once to the nano-dollar (half to even): {cost.exact_usd} → {format_usd(cost.cost_nanousd)} USD."
+    note = format_html(
+        "By price {} of this model, in force when the call was admitted. Each class is its tokens times the price "
+        "per million; the exact sum {} is rounded once to the nano-dollar (half to even): {} USD.",
+        price_link,
+        cost.exact_usd,
+        format_usd(cost.rounded_nanousd),
     )
     return Panel(
         title="Cost",

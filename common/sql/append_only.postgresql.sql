@@ -4,12 +4,8 @@ BEGIN
         USING ERRCODE = 'integrity_constraint_violation';
 END $$
 -- next
-DROP TRIGGER IF EXISTS {table}_append_only_row ON {table}
--- next
-CREATE TRIGGER {table}_append_only_row BEFORE UPDATE OR DELETE ON {table}
+CREATE OR REPLACE TRIGGER {table}_append_only_row BEFORE UPDATE OR DELETE ON {table}
 FOR EACH ROW EXECUTE FUNCTION tollkeeper_refuse_change()
 -- next
-DROP TRIGGER IF EXISTS {table}_append_only_truncate ON {table}
--- next
-CREATE TRIGGER {table}_append_only_truncate BEFORE TRUNCATE ON {table}
+CREATE OR REPLACE TRIGGER {table}_append_only_truncate BEFORE TRUNCATE ON {table}
 FOR EACH STATEMENT EXECUTE FUNCTION tollkeeper_refuse_change()

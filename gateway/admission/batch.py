@@ -6,16 +6,16 @@ Running a batch again after a failure is safe: what was settled before is recogn
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from billing import journal
-from billing.journal import NewTransfer, NewUsage, OpenHold
+from billing.journal import BookedUsage, NewTransfer, OpenHold
 from billing.models import TransferKind
 from common.clock import Clock
-from common.sql import Sql
+from common.sql import Row, Sql
 from gateway.admission.commands import (
     Admit,
     Admitted,
@@ -43,11 +43,13 @@ from keys.principals import read_principals_by_hash, read_rows_by_key_id
 
 # Expired holds resolved in one batch: a crash with thousands in flight is worked off over several.
 _EXPIRY_LIMIT = 500
+_MOST_VERIFIED_ROWS = 10_000
 _LAST_USED_EVERY_US = 60_000_000
 
-# One query at the head of a batch: has the catalogue moved, is any hold or process due?
+# One query at the head of a batch: have catalogue or keys moved, is any hold or process due?
 _HEAD = (
     "SELECT (SELECT value FROM common_generation WHERE name = 'catalogue'),"
+    " (SELECT value FROM common_generation WHERE name = 'principals'),"
     " (SELECT min(expires_us) FROM billing_hold), (SELECT min(lease_until_us) FROM gateway_worker)"
 )
 
@@ -59,6 +61,9 @@ class BatchContext:
     clock: Clock
     lease: WorkerLease
     catalogue: Catalogue = EMPTY_CATALOGUE
+    # Rows of keys as read in this generation of keys, customers and plans: no need to read them again.
+    principals_generation: int = -1
+    verified_rows: dict[int, Row] = field(default_factory=dict)
     revenue_account_id: int = 0
     # Requests whose admission was rolled back or cut off: if a hold of theirs did get in, it goes with the next batch.
     abandoned: set[str] = field(default_factory=set)
@@ -70,9 +75,8 @@ class _Writes:
     """What a batch will write, collected while it decides."""
 
     movements: list[Movement] = field(default_factory=list)
-    usage: list[NewUsage] = field(default_factory=list)
+    usage: list[BookedUsage] = field(default_factory=list)
     opened: list[OpenHold] = field(default_factory=list)
-    closed: list[str] = field(default_factory=list)
     progress: list[tuple[str, int]] = field(default_factory=list)
     used_keys: dict[int, str | None] = field(default_factory=dict)
 
@@ -88,6 +92,7 @@ def run_batch(connection: BaseDatabaseWrapper, commands: Sequence[Command], cont
             answers = _run(Sql(connection), commands, context)
     except BaseException:
         context.catalogue, context.revenue_account_id = previous
+        context.principals_generation = -1
         context.lease.forget_renewal()
         raise
     context.abandoned.clear()
@@ -97,24 +102,12 @@ def run_batch(connection: BaseDatabaseWrapper, commands: Sequence[Command], cont
 def _run(sql: Sql, commands: Sequence[Command], context: BatchContext) -> list[Answer]:
     now_us = context.clock.now_us()
     context.lease.renew_if_due(sql, now_us)
-    generation, first_expiry_us, first_lease_us = sql.rows(_HEAD)[0]
-    if generation != context.catalogue.generation:
-        context.catalogue = read_catalogue(sql)
-    if not context.revenue_account_id:
-        context.revenue_account_id = journal.find_revenue_account(sql)
-    dead_workers: list[int] = []
-    due: list[OpenHold] = []
-    if first_lease_us is not None and first_lease_us <= now_us:
-        dead_workers = find_dead_workers(sql, now_us=now_us, own_id=context.lease.id)
-    if dead_workers or (first_expiry_us is not None and first_expiry_us <= now_us):
-        due = journal.find_due_holds(sql, now_us=now_us, dead_worker_ids=dead_workers, limit=_EXPIRY_LIMIT)
-    if context.abandoned:
-        due += journal.read_holds(sql, context.abandoned).values()
-
+    dead_workers, due = _look_around(sql, context, now_us)
     state = _lock_state(sql, commands, due, context, now_us)
     writes = _Writes()
     for hold in due:
         _expire(state, writes, hold, context)
+    # Settlements first: they free money and places for the admissions of the same batch.
     answers: dict[int, Answer] = {}
     for position, command in enumerate(commands):
         if isinstance(command, Settle):
@@ -125,18 +118,43 @@ def _run(sql: Sql, commands: Sequence[Command], context: BatchContext) -> list[A
     for position, command in enumerate(commands):
         if isinstance(command, Admit):
             answers[position] = _admit(state, writes, command, context)
-    wanted = {h for c in commands if isinstance(c, FindPrincipal) for h in c.hashes}
-    if wanted:
-        principals = read_principals_by_hash(sql, wanted)
-        for position, command in enumerate(commands):
-            if isinstance(command, FindPrincipal):
-                found = next((principals[h] for h in command.hashes if h in principals), None)
-                answers[position] = FoundPrincipal(principal=found)
-
+    _find_principals(sql, commands, answers)
     _write(sql, state, writes, context)
     if dead_workers:
         remove_workers_without_holds(sql, dead_workers)
     return [answers[position] for position in range(len(commands))]
+
+
+def _look_around(sql: Sql, context: BatchContext, now_us: int) -> tuple[list[int], list[OpenHold]]:
+    """Refresh what has moved since the last batch; return the dead processes and the holds that are due."""
+    catalogue, principals, first_expiry_us, first_lease_us = sql.rows(_HEAD)[0]
+    if catalogue != context.catalogue.generation:
+        context.catalogue = read_catalogue(sql)
+    if principals != context.principals_generation:
+        context.principals_generation = principals
+        context.verified_rows.clear()
+    if not context.revenue_account_id:
+        context.revenue_account_id = journal.find_revenue_account(sql)
+    dead_workers: list[int] = []
+    due: list[OpenHold] = []
+    if first_lease_us is not None and first_lease_us <= now_us:
+        dead_workers = find_dead_workers(sql, now_us=now_us, own_id=context.lease.id)
+    if dead_workers or (first_expiry_us is not None and first_expiry_us <= now_us):
+        due = journal.find_due_holds(sql, now_us=now_us, dead_worker_ids=dead_workers, limit=_EXPIRY_LIMIT)
+    if context.abandoned:
+        due += journal.read_holds(sql, context.abandoned).values()
+    return dead_workers, due
+
+
+def _find_principals(sql: Sql, commands: Sequence[Command], answers: dict[int, Answer]) -> None:
+    wanted = {h for command in commands if isinstance(command, FindPrincipal) for h in command.hashes}
+    if not wanted:
+        return
+    principals = read_principals_by_hash(sql, wanted)
+    for position, command in enumerate(commands):
+        if isinstance(command, FindPrincipal):
+            found = next((principals[h] for h in command.hashes if h in principals), None)
+            answers[position] = FoundPrincipal(principal=found)
 
 
 def _lock_state(
@@ -144,7 +162,7 @@ def _lock_state(
 ) -> AdmissionState:
     """Take every lock that the batch needs, in the one order, and read what it decides on.
 
-    Holds are read after the locks: one that another process resolved meanwhile is gone by then.
+    Holds are taken after the locks: one that another process resolved meanwhile is gone by then.
     """
     customer_ids: set[int] = set()
     owners: set[str] = set()
@@ -168,9 +186,20 @@ def _lock_state(
         catalogue_generation=context.catalogue.generation,
         accounts=journal.lock_accounts(sql, customer_ids) if customer_ids else {},
         counters=lock_counters(sql, owners, now_us) if owners else {},
-        key_rows=read_rows_by_key_id(sql, key_ids) if key_ids else {},
-        holds=journal.read_holds(sql, hold_ids),
+        key_rows=_verify_rows(sql, key_ids, context),
+        holds=journal.take_holds(sql, hold_ids),
     )
+
+
+def _verify_rows(sql: Sql, key_ids: set[int], context: BatchContext) -> dict[int, Row]:
+    """Return the rows of keys as they are in this transaction, reading those that this generation has not seen."""
+    unread = key_ids - context.verified_rows.keys()
+    if unread:
+        if len(context.verified_rows) > _MOST_VERIFIED_ROWS:
+            context.verified_rows.clear()
+            unread = key_ids
+        context.verified_rows.update(read_rows_by_key_id(sql, unread))
+    return context.verified_rows
 
 
 def _expire(state: AdmissionState, writes: _Writes, hold: OpenHold, context: BatchContext) -> None:
@@ -179,32 +208,29 @@ def _expire(state: AdmissionState, writes: _Writes, hold: OpenHold, context: Bat
     usage = usage_of_expired(hold, context.catalogue.prices, now_us=state.now_us)
     settled, movements = decide_settlement(state, hold, usage, is_expiry=True)
     writes.movements += movements
-    writes.usage.append(replace(usage, charged_nanousd=settled.charged_nanousd))
-    writes.closed.append(hold.request_id)
+    writes.usage.append(BookedUsage(usage=usage, charged_nanousd=settled.charged_nanousd))
 
 
 def _settle(sql: Sql, state: AdmissionState, writes: _Writes, command: Settle) -> Settled:
     usage = command.usage
     hold = state.holds.pop(usage.request_id, None)
     if hold is not None:
-        usage = replace(usage, started_us=hold.created_us, settled_us=state.now_us)
         settled, movements = decide_settlement(state, hold, usage, is_expiry=False)
-        writes.closed.append(hold.request_id)
+        booked = BookedUsage(usage=usage, charged_nanousd=settled.charged_nanousd)
     else:
-        earlier = next((u for u in writes.usage if u.request_id == usage.request_id), None)
+        just_expired = next((b for b in writes.usage if b.usage.request_id == usage.request_id), None)
         before = journal.charged_so_far(sql, usage.request_id)
-        if earlier is None and before.was_settled:
+        if just_expired is None and before.was_settled:
             # A repeat of a settlement whose commit got through although its answer did not.
             available = state.accounts[usage.customer_id].available_nanousd
             return Settled(charged_nanousd=before.charged_nanousd, available_nanousd=available)
-        charged_before = before.charged_nanousd + (earlier.charged_nanousd if earlier else 0)
-        flags = ",".join(filter(None, [usage.flags, "late_settlement"]))
-        usage = replace(usage, sequence=1, settled_us=state.now_us, flags=flags)
+        charged_before = before.charged_nanousd + (just_expired.charged_nanousd if just_expired else 0)
         settled, movements = decide_late_settlement(
             state, usage, command.principal, charged_before_nanousd=charged_before
         )
+        booked = BookedUsage(usage=usage, charged_nanousd=settled.charged_nanousd, sequence=1, flag="late_settlement")
     writes.movements += movements
-    writes.usage.append(replace(usage, charged_nanousd=settled.charged_nanousd))
+    writes.usage.append(booked)
     return settled
 
 
@@ -219,7 +245,6 @@ def _admit(state: AdmissionState, writes: _Writes, command: Admit, context: Batc
         OpenHold(
             request_id=command.request_id,
             account_id=account.id,
-            pending_id=None,
             amount_nanousd=command.amount_nanousd,
             worker_id=context.lease.id,
             owners=f"{principal.customer_owner},{principal.key_owner}",
@@ -265,13 +290,10 @@ def _write(sql: Sql, state: AdmissionState, writes: _Writes, context: BatchConte
         for transfer_id, m in zip(ids[len(paid_holds) :], writes.movements, strict=True)
     ]
     journal.append_transfers(sql, transfers, revenue_id=context.revenue_account_id, now_us=state.now_us)
-    journal.open_holds(
-        sql, [replace(h, pending_id=pending_ids.get(h.request_id)) for h in writes.opened]
-    )
-    journal.close_holds(sql, writes.closed)
-    journal.append_usage(sql, writes.usage)
+    journal.open_holds(sql, writes.opened, pending_ids)
+    journal.append_usage(sql, writes.usage, now_us=state.now_us)
     journal.write_progress(sql, writes.progress)
-    if writes.opened or writes.closed or writes.usage:
+    if writes.opened or writes.usage:
         journal.write_accounts(sql, state.accounts.values())
         write_counters(sql, state.counters.values())
     for key_id in sorted(writes.used_keys):

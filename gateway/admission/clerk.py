@@ -14,13 +14,14 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import Any, overload
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connections
+from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from common.clock import SYSTEM_CLOCK, Clock
 from common.errors import InternalError
+from common.sql import Sql
 from gateway.admission.batch import BatchContext, run_batch
 from gateway.admission.commands import (
     Admit,
@@ -43,6 +44,12 @@ from gateway.errors import AdmissionUnavailable, ServerOverloaded
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 0.5
+# How long a batch waits for company when the one before had some.
+_GATHER_SECONDS = 0.0005
+
+
+# A future of the event loop with its answer or its error; None: nobody waits.
+_Result = tuple[asyncio.Future[Any] | None, Answer | None, Exception | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,8 @@ class Clerk:
         self._stop_deadline: float | None = None
         # Settlements that the database has not taken yet.
         self._unbooked: list[_Entry] = []
+        # How many questions the last batch had.
+        self._last_size = 0
         self.is_healthy = False
 
     @property
@@ -142,8 +151,11 @@ class Clerk:
         connection = connections[self._database]
         try:
             self._book(connection, [])
-            self._resolve([(ready, None, None)] if self.is_healthy else [(ready, None, AdmissionUnavailable())])
-            while self.is_healthy or not ready.done() or not ready.cancelled():
+            if not self.is_healthy:
+                self._resolve([(ready, None, AdmissionUnavailable(internal_detail="no database at start"))])
+                return
+            self._resolve([(ready, None, None)])
+            while True:
                 entries = self._gather()
                 stopping = entries[-1:] == [None]
                 self._book(connection, self._unbooked + [e for e in entries if e is not None])
@@ -155,6 +167,7 @@ class Clerk:
                     time.sleep(_RETRY_SECONDS)
             self._release(connection)
         except Exception:
+            self.is_healthy = False
             logger.exception("the clerk's thread failed")
             raise
         finally:
@@ -169,9 +182,13 @@ class Clerk:
                 entries.append(entry)
                 if entry is None or len(entries) >= self._batch_limit:
                     break
+                if len(entries) == 1 and self._last_size > 1:
+                    # Others are calling too: a moment's wait makes one commit of several. A lone caller never waits.
+                    time.sleep(_GATHER_SECONDS)
                 entry = self._queue.get_nowait()
         except queue.Empty:
             pass
+        self._last_size = len(entries)
         return entries
 
     def _book(self, connection: BaseDatabaseWrapper, entries: Sequence[_Entry]) -> None:
@@ -213,9 +230,7 @@ class Clerk:
                 logger.critical("a settlement cannot be booked, its hold will expire: %s", entry.command)
             self._resolve([(entry.future, None, error)])
 
-    def _resolve(
-        self, results: "list[tuple[asyncio.Future[Answer] | asyncio.Future[None] | None, Answer | None, Exception | None]]"
-    ) -> None:
+    def _resolve(self, results: list[_Result]) -> None:
         """Wake the event loop once with all results."""
         if not results:
             return
@@ -234,10 +249,6 @@ class Clerk:
         return self._queue.empty()
 
     def _release(self, connection: BaseDatabaseWrapper) -> None:
-        from django.db import transaction  # noqa: PLC0415 - used once, at the end
-
-        from common.sql import Sql  # noqa: PLC0415
-
         try:
             with connection.wrap_database_errors, transaction.atomic(using=self._database):
                 self._context.lease.release(Sql(connection))
@@ -245,7 +256,7 @@ class Clerk:
             logger.warning("the lease could not be released, it will run out: %s", error)
 
 
-def _set_results(results: "list[tuple[asyncio.Future[Answer], Answer, Exception | None]]") -> None:
+def _set_results(results: list[_Result]) -> None:
     for future, answer, error in results:
         if future is None or future.done():
             continue

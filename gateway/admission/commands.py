@@ -70,7 +70,7 @@ class Stale:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settle:
-    """A call has ended: book its usage and resolve its hold, once. `usage.charged_nanousd` is filled in here."""
+    """A call has ended: book its usage and resolve its hold, once."""
 
     usage: NewUsage
     principal: Principal

@@ -36,7 +36,8 @@ class InputCount:
 
 @lru_cache(maxsize=1)
 def _backend() -> Any:
-    return bpe_openai.get_encoding("o200k_base")._backend
+    # The public `encode` refuses a million characters and builds the list of tokens; the engine just counts.
+    return bpe_openai.get_encoding("o200k_base")._backend  # noqa: SLF001 - see above
 
 
 def load_vocabulary() -> None:

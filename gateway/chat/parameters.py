@@ -14,6 +14,8 @@ from pydantic_core import SchemaValidator, core_schema
 
 from gateway.errors import BodyInvalid, ParameterUnknown
 
+# What tells the members of the unions of messages and content parts apart.
+_TAGS = ("role", "type")
 _OPTIONAL_BOOLEAN = core_schema.nullable_schema(core_schema.bool_schema())
 
 
@@ -35,8 +37,8 @@ def check_parameters(body: dict[str, Any]) -> None:
 @lru_cache(maxsize=1)
 def known_parameters() -> frozenset[str]:
     """Return the names of all parameters of the openai package's type."""
-    return frozenset(CompletionCreateParamsNonStreaming.__annotations__) | frozenset(
-        name for base in CompletionCreateParamsNonStreaming.__orig_bases__ for name in base.__annotations__  # type: ignore[attr-defined]
+    return frozenset(CompletionCreateParamsNonStreaming.__required_keys__) | frozenset(
+        CompletionCreateParamsNonStreaming.__optional_keys__
     )
 
 
@@ -63,22 +65,19 @@ def _fields(schema: Any) -> Any:
 def _most_telling(error: ValidationError) -> tuple[str, str]:
     """Return path and message of one problem.
 
-    A wrong message fails in every member of the union of message types; the member whose role or type fits fails
-    deepest, and tells what is really wrong.
+    A wrong message fails in every member of the union of message types. Members whose `role` (or `type`) is another
+    one say nothing about it; of what is left, the deepest problem tells what is really wrong.
     """
     problems = error.errors(include_url=False, include_input=False)
-
-    def depth(problem: Any) -> tuple[bool, int]:
-        is_tag = problem["type"] == "literal_error" and problem["loc"][-1] in ("role", "type")
-        return (not is_tag, len(problem["loc"]))
-
-    chosen = max(problems, key=depth)
-    if not depth(chosen)[0]:
-        # No member fits: name what would.
-        same = [p for p in problems if p["loc"][-1] == chosen["loc"][-1] and p["type"] == "literal_error"]
-        expected = " or ".join(dict.fromkeys(str(p["ctx"]["expected"]) for p in same))
-        return _path(chosen["loc"]), f"must be {expected}"
-    return _path(chosen["loc"]), chosen["msg"][0].lower() + chosen["msg"][1:]
+    mistagged = {p["loc"][:-1]: p for p in problems if p["type"] == "literal_error" and p["loc"][-1] in _TAGS}
+    telling = [p for p in problems if not any(p["loc"][: len(loc)] == loc for loc in mistagged)]
+    if telling:
+        chosen = max(telling, key=lambda p: len(p["loc"]))
+        return _path(chosen["loc"]), chosen["msg"][0].lower() + chosen["msg"][1:]
+    # No member fits: name what would.
+    place = max(mistagged.values(), key=lambda p: -len(p["loc"]))["loc"]
+    expected = [p["ctx"]["expected"] for p in mistagged.values() if _path(p["loc"]) == _path(place)]
+    return _path(place), f"must be {' or '.join(dict.fromkeys(map(str, expected)))}"
 
 
 def _path(location: tuple[int | str, ...]) -> str:

@@ -5,76 +5,177 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='Worker',
+            name="Worker",
             fields=[
-                ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('host', models.CharField(max_length=100)),
-                ('pid', models.IntegerField()),
-                ('started_us', models.BigIntegerField()),
-                ('lease_until_us', models.BigIntegerField()),
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("host", models.CharField(max_length=100)),
+                ("pid", models.IntegerField()),
+                ("started_us", models.BigIntegerField()),
+                ("lease_until_us", models.BigIntegerField()),
             ],
         ),
         migrations.CreateModel(
-            name='Model',
+            name="Model",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=120, unique=True)),
-                ('description', models.TextField(blank=True)),
-                ('owned_by', models.CharField(default='tollkeeper', help_text='Shown in GET /v1/models.', max_length=60)),
-                ('context_window', models.PositiveIntegerField(help_text='Tokens of input and output together.')),
-                ('max_output_tokens', models.PositiveIntegerField(help_text='Largest output of one call.')),
-                ('default_output_tokens', models.PositiveIntegerField(help_text='Sent upstream, and held, when the caller names no maximum.')),
-                ('input_estimate_percent', models.PositiveIntegerField(default=100, help_text='Our count uses the o200k vocabulary; raise this for models whose tokenizer makes more tokens.')),
-                ('image_tokens', models.PositiveIntegerField(default=1600, help_text="Upper bound of what one image costs in input tokens; see the provider's page.")),
-                ('is_active', models.BooleanField(default=True)),
-                ('created_at', models.DateTimeField(editable=False)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=120, unique=True)),
+                ("description", models.TextField(blank=True)),
+                (
+                    "owned_by",
+                    models.CharField(default="tollkeeper", help_text="Shown in GET /v1/models.", max_length=60),
+                ),
+                ("context_window", models.PositiveIntegerField(help_text="Tokens of input and output together.")),
+                ("max_output_tokens", models.PositiveIntegerField(help_text="Largest output of one call.")),
+                (
+                    "default_output_tokens",
+                    models.PositiveIntegerField(help_text="Sent upstream, and held, when the caller names no maximum."),
+                ),
+                (
+                    "input_estimate_percent",
+                    models.PositiveIntegerField(
+                        default=100,
+                        help_text="Our count uses the o200k vocabulary; raise this for models whose tokenizer makes more tokens.",
+                    ),
+                ),
+                (
+                    "image_tokens",
+                    models.PositiveIntegerField(
+                        default=1600,
+                        help_text="Upper bound of what one image costs in input tokens; see the provider's page.",
+                    ),
+                ),
+                ("is_active", models.BooleanField(default=True)),
+                ("created_at", models.DateTimeField(editable=False)),
             ],
             options={
-                'constraints': [models.CheckConstraint(condition=models.Q(('context_window__gt', 0), ('max_output_tokens__gt', 0), ('default_output_tokens__gt', 0), ('default_output_tokens__lte', models.F('max_output_tokens'))), name='gateway_model_sizes_sane'), models.CheckConstraint(condition=models.Q(('input_estimate_percent__gte', 100)), name='gateway_model_estimate_up')],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("context_window__gt", 0),
+                            ("max_output_tokens__gt", 0),
+                            ("default_output_tokens__gt", 0),
+                            ("default_output_tokens__lte", models.F("max_output_tokens")),
+                        ),
+                        name="gateway_model_sizes_sane",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("input_estimate_percent__gte", 100)), name="gateway_model_estimate_up"
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Upstream',
+            name="Upstream",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.SlugField(max_length=60, unique=True)),
-                ('dialect', models.CharField(choices=[('openai', 'OpenAI-compatible HTTP'), ('local', 'Embedded local model')], default='openai', max_length=12)),
-                ('base_url', models.CharField(blank=True, help_text='Up to and including /v1. Empty for the embedded local model.', max_length=300)),
-                ('encrypted_secret', models.TextField(blank=True, editable=False)),
-                ('is_active', models.BooleanField(default=True)),
-                ('is_test', models.BooleanField(default=False, help_text='Costs the platform nothing: test keys (tk_test_...) may reach it, and only it.')),
-                ('on_disconnect', models.CharField(choices=[('stop', 'Stop the upstream (it bills only what it produced)'), ('drain', 'Read to the end (it bills all of it anyway)')], default='stop', max_length=6)),
-                ('output_limit_parameter', models.CharField(choices=[('max_completion_tokens', 'max_completion_tokens (OpenAI)'), ('max_tokens', 'max_tokens (older and most compatible servers)')], default='max_tokens', help_text='The name under which this server takes the maximum output of a call.', max_length=24)),
-                ('connect_timeout_seconds', models.FloatField(default=5.0)),
-                ('first_token_timeout_seconds', models.FloatField(default=60.0)),
-                ('idle_timeout_seconds', models.FloatField(default=30.0)),
-                ('total_timeout_seconds', models.FloatField(default=600.0)),
-                ('note', models.TextField(blank=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.SlugField(max_length=60, unique=True)),
+                (
+                    "dialect",
+                    models.CharField(
+                        choices=[("openai", "OpenAI-compatible HTTP"), ("local", "Embedded local model")],
+                        default="openai",
+                        max_length=12,
+                    ),
+                ),
+                (
+                    "base_url",
+                    models.CharField(
+                        blank=True,
+                        help_text="Up to and including /v1. Empty for the embedded local model.",
+                        max_length=300,
+                    ),
+                ),
+                ("encrypted_secret", models.TextField(blank=True, editable=False)),
+                ("is_active", models.BooleanField(default=True)),
+                (
+                    "is_test",
+                    models.BooleanField(
+                        default=False,
+                        help_text="Costs the platform nothing: test keys (tk_test_...) may reach it, and only it.",
+                    ),
+                ),
+                (
+                    "on_disconnect",
+                    models.CharField(
+                        choices=[
+                            ("stop", "Stop the upstream (it bills only what it produced)"),
+                            ("drain", "Read to the end (it bills all of it anyway)"),
+                        ],
+                        default="stop",
+                        max_length=6,
+                    ),
+                ),
+                (
+                    "output_limit_parameter",
+                    models.CharField(
+                        choices=[
+                            ("max_completion_tokens", "max_completion_tokens (OpenAI)"),
+                            ("max_tokens", "max_tokens (older and most compatible servers)"),
+                        ],
+                        default="max_tokens",
+                        help_text="The name under which this server takes the maximum output of a call.",
+                        max_length=24,
+                    ),
+                ),
+                ("connect_timeout_seconds", models.FloatField(default=5.0)),
+                ("first_token_timeout_seconds", models.FloatField(default=60.0)),
+                ("idle_timeout_seconds", models.FloatField(default=30.0)),
+                ("total_timeout_seconds", models.FloatField(default=600.0)),
+                ("note", models.TextField(blank=True)),
             ],
             options={
-                'constraints': [models.CheckConstraint(condition=models.Q(('dialect__in', ['openai', 'local'])), name='gateway_upstream_dialect_known'), models.CheckConstraint(condition=models.Q(('on_disconnect__in', ['stop', 'drain'])), name='gateway_upstream_on_disconnect_known'), models.CheckConstraint(condition=models.Q(('connect_timeout_seconds__gt', 0), ('first_token_timeout_seconds__gt', 0), ('idle_timeout_seconds__gt', 0), ('total_timeout_seconds__gt', 0)), name='gateway_upstream_timeouts_positive')],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("dialect__in", ["openai", "local"])), name="gateway_upstream_dialect_known"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("on_disconnect__in", ["stop", "drain"])),
+                        name="gateway_upstream_on_disconnect_known",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("connect_timeout_seconds__gt", 0),
+                            ("first_token_timeout_seconds__gt", 0),
+                            ("idle_timeout_seconds__gt", 0),
+                            ("total_timeout_seconds__gt", 0),
+                        ),
+                        name="gateway_upstream_timeouts_positive",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Deployment',
+            name="Deployment",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('upstream_model', models.CharField(help_text='The name that the upstream knows.', max_length=200)),
-                ('priority', models.PositiveIntegerField(default=1, help_text='1 is tried first.')),
-                ('is_active', models.BooleanField(default=True)),
-                ('model', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='deployments', to='gateway.model')),
-                ('upstream', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='gateway.upstream')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("upstream_model", models.CharField(help_text="The name that the upstream knows.", max_length=200)),
+                ("priority", models.PositiveIntegerField(default=1, help_text="1 is tried first.")),
+                ("is_active", models.BooleanField(default=True)),
+                (
+                    "model",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="deployments", to="gateway.model"
+                    ),
+                ),
+                (
+                    "upstream",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="gateway.upstream"
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('model', 'upstream', 'upstream_model'), name='gateway_deployment_once')],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("model", "upstream", "upstream_model"), name="gateway_deployment_once"
+                    )
+                ],
             },
         ),
     ]

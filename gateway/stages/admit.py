@@ -5,7 +5,6 @@ from gateway.admission.commands import Admit, Admitted, Stale
 from gateway.admission.expiry import write_draft
 from gateway.calls import Exchange
 from gateway.runtime import Runtime
-from keys.principals import hashes_of
 
 
 async def admit(runtime: Runtime, exchange: Exchange) -> bool:
@@ -47,7 +46,7 @@ async def admit(runtime: Runtime, exchange: Exchange) -> bool:
         exchange.limits = answer.limits
         return True
     if isinstance(answer, Stale):
-        runtime.keep_principal(hashes_of(exchange.token, runtime.peppers)[0], answer.principal)
+        runtime.keep_principal(exchange.token, answer.principal)
         if answer.principal is None or not answer.principal.is_active(runtime.clerk.now_us):
             raise AuthenticationFailed
         exchange.principal = answer.principal

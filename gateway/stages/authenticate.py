@@ -15,11 +15,10 @@ async def authenticate(runtime: Runtime, exchange: Exchange) -> None:
     Raises AuthenticationFailed for a key that is unknown, malformed, expired or revoked, or whose customer is
     suspended; InsufficientScope for a key that may not call the operation.
     """
-    hashes = hashes_of(exchange.token, runtime.peppers)
-    principal = runtime.find_cached_principal(hashes[0])
+    principal = runtime.find_cached_principal(exchange.token)
     exchange.principal_is_cached = principal is not None
     if principal is None or not principal.is_active(runtime.clerk.now_us):
-        principal = await look_up(runtime, exchange.token, hashes)
+        principal = await look_up(runtime, exchange.token)
         exchange.principal_is_cached = False
     if principal is None or not principal.is_active(runtime.clerk.now_us):
         raise AuthenticationFailed
@@ -28,14 +27,14 @@ async def authenticate(runtime: Runtime, exchange: Exchange) -> None:
         raise InsufficientScope(scope=exchange.operation.scope)
 
 
-async def look_up(runtime: Runtime, token: str, hashes: tuple[str, ...]) -> Principal | None:
+async def look_up(runtime: Runtime, token: str) -> Principal | None:
     """Return the key's owner as the database knows it now, and keep the snapshot.
 
     A malformed token is looked up like any other, so that the time of the answer tells nothing about it.
     """
-    found = await runtime.clerk.submit(FindPrincipal(hashes=hashes))
+    found = await runtime.clerk.submit(FindPrincipal(hashes=hashes_of(token, runtime.peppers)))
     principal = found.principal if is_well_formed(token) else None
-    runtime.keep_principal(hashes[0], principal)
+    runtime.keep_principal(token, principal)
     return principal
 
 
@@ -47,7 +46,7 @@ async def confirm_refusal(runtime: Runtime, exchange: Exchange, error: Tollkeepe
     if exchange.principal is None or not exchange.principal_is_cached or exchange.admitted is not None:
         return error
     try:
-        principal = await look_up(runtime, exchange.token, hashes_of(exchange.token, runtime.peppers))
+        principal = await look_up(runtime, exchange.token)
     except TollkeeperError:
         return error
     if principal is None or not principal.is_active(runtime.clerk.now_us):

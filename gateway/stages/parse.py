@@ -52,7 +52,7 @@ def _chat_call(body: dict[str, Any], *, always_streams: bool) -> ChatCall:
         raise BodyInvalid(f"'{maximum_name}' must be at least 1.", param=maximum_name)
     choices = body.get("n")
     choices = 1 if choices is None else choices
-    if not 1 <= choices <= 128:  # noqa: PLR2004 - OpenAI's own bound
+    if not 1 <= choices <= 128:
         raise BodyInvalid("'n' must lie between 1 and 128.", param="n")
     is_stream = always_streams or bool(body.get("stream"))
     stream_options = body.get("stream_options") or {}

@@ -19,9 +19,7 @@ def resolve(exchange: Exchange, catalogue: Catalogue, now_us: int) -> None:
     exchange.plan = plan_call(exchange.call, exchange.input_count, exchange.principal, catalogue, now_us)
 
 
-def plan_call(
-    call: ChatCall, counted: InputCount, principal: Principal, catalogue: Catalogue, now_us: int
-) -> Plan:
+def plan_call(call: ChatCall, counted: InputCount, principal: Principal, catalogue: Catalogue, now_us: int) -> Plan:
     """Return where the call may go, in order, and the most that it can cost there."""
     model = catalogue.models.get(call.model)
     if model is None or not principal.may_use_model(call.model):

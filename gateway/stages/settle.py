@@ -11,20 +11,19 @@ from common.errors import TollkeeperError
 from gateway.admission.commands import Settle, Settled
 from gateway.calls import Ending, Exchange, Receipt
 from gateway.errors import SettlementDelayed
-from gateway.runtime import Runtime
+from gateway.flight import Flight
 from gateway.upstreams.transcript import Transcript
 
 logger = logging.getLogger(__name__)
 
 
-async def settle(
-    runtime: Runtime, exchange: Exchange, transcript: Transcript, ending: Ending, error: TollkeeperError | None
-) -> Receipt:
+async def settle(flight: Flight, ending: Ending, error: TollkeeperError | None) -> Receipt:
     """Return the receipt once the booking is durable.
 
     Raises SettlementDelayed when it is not in time; the clerk keeps it and books it when the database answers.
     Being cancelled does not lose the booking: it is queued before anything is awaited.
     """
+    exchange, transcript = flight.exchange, flight.transcript
     assert exchange.plan is not None
     assert exchange.principal is not None
     assert exchange.call is not None
@@ -61,14 +60,13 @@ async def settle(
         end_user=exchange.call.end_user,
         tags=exchange.call.tags,
         started_us=exchange.admitted.started_us,
-        settled_us=0,
         upstream_ms=round(upstream_time * 1000),
         ttft_ms=None if ttft is None else round(ttft * 1000),
         total_ms=round(total * 1000),
         overhead_us=round((total - upstream_time) * 1_000_000),
     )
-    future = runtime.clerk.submit(Settle(usage=usage, principal=exchange.principal))
-    settled = await _wait(runtime, future, exchange)
+    future = flight.runtime.clerk.submit(Settle(usage=usage, principal=exchange.principal))
+    settled = await _wait(flight, future)
     total = perf_counter() - exchange.started
     return Receipt(
         request_id=exchange.request_id,
@@ -85,13 +83,13 @@ async def settle(
     )
 
 
-async def _wait(runtime: Runtime, future: "asyncio.Future[Settled]", exchange: Exchange) -> Settled:
+async def _wait(flight: Flight, future: "asyncio.Future[Settled]") -> Settled:
     try:
         # Giving up on the future cancels only the waiting: the clerk has the booking.
-        async with asyncio.timeout(runtime.settle_timeout_seconds):
+        async with asyncio.timeout(flight.runtime.settle_timeout_seconds):
             return await future
     except TimeoutError:
-        logger.error("%s: settlement is not durable yet, the clerk keeps it", exchange.request_id)
+        logger.exception("%s: settlement is not durable yet, the clerk keeps it", flight.exchange.request_id)
         raise SettlementDelayed from None
 
 

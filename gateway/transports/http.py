@@ -115,10 +115,13 @@ class HttpSink:
         details = receipt_body(receipt)
         parts = []
         if usage_chunk is not None and exchange.call.wants_usage:
-            parts.append(b"id: %d\ndata: %b\n\n" % (self._sequence, orjson.dumps({**usage_chunk, "tollkeeper": details})))
+            parts.append(
+                b"id: %d\ndata: %b\n\n" % (self._sequence, orjson.dumps({**usage_chunk, "tollkeeper": details}))
+            )
         else:
-            # A chunk that was not asked for would surprise clients that read choices[0]; a comment does not.
-            parts.append(b": tollkeeper %b\n\n" % orjson.dumps(details))
+            # A chunk that was not asked for would surprise clients that read choices[0]; a comment does not. It stands
+            # inside the last event: the openai SDK takes a blank line after a mere comment for an empty event.
+            parts.append(b": tollkeeper %b\n" % orjson.dumps(details))
         parts.append(b"data: [DONE]\n\n")
         if not self.has_begun:
             await self.begin(exchange)
@@ -149,9 +152,7 @@ class HttpSink:
             extra.append((b"www-authenticate", b"Bearer"))
         if isinstance(error, MethodNotAllowed):
             extra.append((b"allow", str(error.details["allowed"]).encode()))
-        await self._put_all(
-            error.status, [_JSON, *headers, *extra], orjson.dumps(error.as_body(request_id=request_id))
-        )
+        await self._put_all(error.status, [_JSON, *headers, *extra], orjson.dumps(error.as_body(request_id=request_id)))
 
     async def _put_all(self, status: int, headers: Headers, body: bytes) -> None:
         await self._put_head(status, [*headers, (b"content-length", str(len(body)).encode())])

@@ -4,17 +4,22 @@ from typing import Any
 
 from common.money import format_usd
 from gateway.calls import Exchange, Receipt
-from keys.limits import LimitReading
+from keys.limits import LimitKind, LimitReading
+
+_LIMIT_HEADERS = {
+    kind: tuple(f"x-ratelimit-{part}-{kind.value}".encode() for part in ("limit", "remaining", "reset"))
+    for kind in LimitKind
+}
 
 
 def limit_headers(limits: tuple[LimitReading, ...]) -> list[tuple[bytes, bytes]]:
     """Return `x-ratelimit-{limit,remaining,reset}-{kind}` for each rate limit; reset is in seconds until full."""
     headers = []
     for reading in limits:
-        kind = reading.kind.value
-        headers.append((f"x-ratelimit-limit-{kind}".encode(), str(reading.limit).encode()))
-        headers.append((f"x-ratelimit-remaining-{kind}".encode(), str(reading.remaining).encode()))
-        headers.append((f"x-ratelimit-reset-{kind}".encode(), str(reading.reset_seconds).encode()))
+        limit, remaining, reset = _LIMIT_HEADERS[reading.kind]
+        headers.append((limit, b"%d" % reading.limit))
+        headers.append((remaining, b"%d" % reading.remaining))
+        headers.append((reset, b"%d" % reading.reset_seconds))
     return headers
 
 

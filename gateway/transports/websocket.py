@@ -254,7 +254,12 @@ class SocketSink:
         """Send `error`, the last event of its call."""
         self.was_unauthenticated = isinstance(error, AuthenticationFailed)
         self._consumer.end_call(self.call_id)
-        event = {"type": "error", "id": self.call_id, "seq": self._sequence, **error.as_body(request_id=exchange.request_id)}
+        event = {
+            "type": "error",
+            "id": self.call_id,
+            "seq": self._sequence,
+            **error.as_body(request_id=exchange.request_id),
+        }
         if receipt is not None:
             event["tollkeeper"] = receipt_body(receipt)
         await self._consumer.send_event(event)

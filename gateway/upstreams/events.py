@@ -55,8 +55,7 @@ class EventSplitter:
 
 
 def _data_of(block: bytes) -> bytes | None:
-    lines = []
-    for line in block.split(b"\n"):
-        if line.startswith(b"data:"):
-            lines.append(line[6:] if line.startswith(b"data: ") else line[5:])
+    lines = [
+        line[6:] if line.startswith(b"data: ") else line[5:] for line in block.split(b"\n") if line.startswith(b"data:")
+    ]
     return b"\n".join(lines) if lines else None

@@ -7,10 +7,12 @@ writes into them is logged, not passed on.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import Any
 
 import aiohttp
 import orjson
+from yarl import URL
 
 from gateway.calls import ChatCall, Plan
 from gateway.catalogue import DeploymentEntry
@@ -75,7 +77,7 @@ class UpstreamAnswer:
         try:
             while piece := await self._response.content.readany():
                 self._control.expect("the next event", self._upstream.idle_timeout_seconds)
-                events = []
+                events: list[tuple[bytes, dict[str, Any]]] = []
                 for data in splitter.feed(piece):
                     if data == _DONE:
                         if events:
@@ -109,13 +111,13 @@ async def open_answer(
     """
     upstream = deployment.upstream
     base_url = local_base_url() if upstream.dialect is Dialect.LOCAL else upstream.base_url.rstrip("/")
-    url = f"{base_url}/chat/completions"
+    url = _chat_url(base_url)
     headers = {"content-type": "application/json"}
     if upstream.secret:
         headers["authorization"] = f"Bearer {upstream.secret}"
     body = orjson.dumps(_upstream_body(call, deployment, plan, is_stream=is_stream))
     control.expect("the first token", upstream.connect_timeout_seconds + upstream.first_token_timeout_seconds)
-    timeout = aiohttp.ClientTimeout(total=None, connect=upstream.connect_timeout_seconds)
+    timeout = _connect_timeout(upstream.connect_timeout_seconds)
     try:
         # Redirects would send the secret elsewhere.
         response = await session.post(url, data=body, headers=headers, timeout=timeout, allow_redirects=False)
@@ -126,7 +128,7 @@ async def open_answer(
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise UpstreamError(internal_detail=f"{upstream.name}: {error!r}") from error
     try:
-        if response.status != 200:  # noqa: PLR2004
+        if response.status != 200:
             raise await _error_of_response(response, upstream.name)
         expected = "text/event-stream" if is_stream else "application/json"
         if response.content_type != expected:
@@ -140,6 +142,16 @@ async def open_answer(
             response.release()
         else:
             response.close()
+
+
+@lru_cache(maxsize=256)
+def _chat_url(base_url: str) -> URL:
+    return URL(f"{base_url}/chat/completions")
+
+
+@lru_cache(maxsize=256)
+def _connect_timeout(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=seconds)
 
 
 def timeout_error(passed: DeadlinePassed, upstream_name: str) -> UpstreamTimeout:

@@ -11,17 +11,16 @@ from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
 from typing_extensions import override
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter
-from unfold.decorators import action
 from unfold.enums import ActionVariant
 
-from common.admin_base import PlatformModelAdmin
+from common.admin_base import PlatformModelAdmin, page_action
 from common.admin_display import admin_url, badge, code, utc
 from common.admin_pages import FormPage, FormSection, run_form_page
 from common.ids import make_id
 from keys.admin.filters import KeyStateFilter
 from keys.admin.key_forms import IssueKeyForm, KeyForm, RevokeKeyForm
 from keys.admin.key_states import state_badge
-from keys.admin.limits import EXPLAIN_KEY, limit_fieldset, limits_of
+from keys.admin.limits import EXPLAIN_KEY, LimitTexts, limit_fieldset, limits_of
 from keys.issuing import IssuedKey, issue_key, revoke_key
 from keys.limits import LIMIT_COLUMNS
 from keys.models import ApiKey, KeyEnvironment
@@ -31,9 +30,23 @@ _SESSION_FORMS = "open_key_forms"
 _OPEN_FORMS_LIMIT = 20
 
 
-class ApiKeyAdmin(PlatformModelAdmin[ApiKey]):
+class ApiKeyAdmin(LimitTexts, PlatformModelAdmin[ApiKey]):
+    view_names = {
+        **LimitTexts.limit_view_names,
+        "scopes": "scopes_text",
+        "allowed_models": "allowed_models_text",
+        "expires_at": "expiry",
+    }
     form = KeyForm
-    list_display = ("prefix_text", "name", "customer", "state_badge", "environment_badge", "last_used", "created")
+    list_display = (
+        "prefix_text",
+        "name",
+        "customer",
+        "state_badge",
+        "environment_badge",
+        "last_used",
+        "created",
+    )
     list_display_links = ("prefix_text", "name")
     list_filter = (
         KeyStateFilter,
@@ -62,7 +75,16 @@ class ApiKeyAdmin(PlatformModelAdmin[ApiKey]):
         limit_fieldset(EXPLAIN_KEY),
         (
             "History",
-            {"fields": ("public_id", "environment_badge", "created", "created_by", "last_used", "last_used_address")},
+            {
+                "fields": (
+                    "public_id",
+                    "environment_badge",
+                    "created",
+                    "created_by",
+                    "last_used",
+                    "last_used_address",
+                )
+            },
         ),
     )
     readonly_fields = (
@@ -121,6 +143,18 @@ class ApiKeyAdmin(PlatformModelAdmin[ApiKey]):
         text = f"Revoked on {key.revoked_at:%Y-%m-%d %H:%M:%S} UTC: {key.revoked_reason}"
         return badge(text, "danger")
 
+    @admin.display(description="Scopes")
+    def scopes_text(self, key: ApiKey) -> str:
+        return ", ".join(key.scopes)
+
+    @admin.display(description="Allowed models")
+    def allowed_models_text(self, key: ApiKey) -> str:
+        return ", ".join(key.allowed_models) or "every active model"
+
+    @admin.display(description="Expires")
+    def expiry(self, key: ApiKey) -> SafeString | str:
+        return utc(key.expires_at, never="never")
+
     @admin.display(description="Environment")
     def environment_badge(self, key: ApiKey) -> SafeString:
         return badge(key.get_environment_display(), "info" if key.environment == KeyEnvironment.LIVE else "neutral")
@@ -136,9 +170,7 @@ class ApiKeyAdmin(PlatformModelAdmin[ApiKey]):
     # ---- issuing
 
     @override
-    def add_view(
-        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponseBase:
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None) -> Any:
         if not self.has_add_permission(request):
             raise PermissionDenied
         list_url = admin_url("keys.apikey", "changelist")
@@ -170,7 +202,12 @@ class ApiKeyAdmin(PlatformModelAdmin[ApiKey]):
             sections=(
                 FormSection(title="", fields=("customer", "name", "environment", "expires_at")),
                 FormSection(title="Rights", fields=("scopes", "allowed_models")),
-                FormSection(title="Limits of this key", description=EXPLAIN_KEY, fields=LIMIT_COLUMNS, is_collapsed=True),
+                FormSection(
+                    title="Limits of this key",
+                    description=EXPLAIN_KEY,
+                    fields=LIMIT_COLUMNS,
+                    is_collapsed=True,
+                ),
             ),
         )
         return run_form_page(self, request, page, form, act=act)
@@ -215,8 +252,12 @@ class ApiKeyAdmin(PlatformModelAdmin[ApiKey]):
         is_revoked = ApiKey.objects.filter(pk=object_id, revoked_at__isnull=False).exists()
         return [] if is_revoked else super().get_actions_detail(request, object_id)
 
-    @action(
-        description="Revoke", url_path="revoke", icon="block", variant=ActionVariant.DANGER, permissions=["revoke"]
+    @page_action(
+        description="Revoke",
+        url_path="revoke",
+        icon="block",
+        variant=ActionVariant.DANGER,
+        permission="revoke",
     )
     def revoke(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         key = get_object_or_404(ApiKey.objects.select_related("customer"), pk=object_id)

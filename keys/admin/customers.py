@@ -11,14 +11,13 @@ from django.shortcuts import get_object_or_404, redirect
 from django.utils.safestring import SafeString
 from typing_extensions import override
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
-from unfold.decorators import action
 from unfold.enums import ActionVariant
 
-from common.admin_base import PlatformModelAdmin, adopt
+from common.admin_base import PlatformModelAdmin, adopt, page_action
 from common.admin_display import admin_link, admin_url, badge, code, utc
 from common.admin_pages import FormPage, Panel, run_form_page
 from keys.admin.key_states import state_badge
-from keys.admin.limits import EXPLAIN_CUSTOMER, limit_fieldset, limits_of, show_inherited
+from keys.admin.limits import EXPLAIN_CUSTOMER, LimitTexts, limit_fieldset, limits_of, show_inherited
 from keys.customers import create_customer, set_customer_status
 from keys.models import ApiKey, Customer, CustomerStatus
 
@@ -34,9 +33,10 @@ class CustomerForm(forms.ModelForm[Customer]):
             show_inherited(self, self.instance.plan, "plan")
 
 
-class CustomerAdmin(PlatformModelAdmin[Customer]):
+class CustomerAdmin(LimitTexts, PlatformModelAdmin[Customer]):
+    view_names = LimitTexts.limit_view_names
     form = CustomerForm
-    list_display: Sequence[Any] = ("name", "plan", "status_badge", "email", "created")
+    list_display: Any = ("name", "plan", "status_badge", "email", "created")
     list_filter = (("status", ChoicesDropdownFilter), ("plan", RelatedDropdownFilter))
     list_select_related = ("plan",)
     search_fields = ("name", "email", "public_id")
@@ -51,8 +51,8 @@ class CustomerAdmin(PlatformModelAdmin[Customer]):
         limit_fieldset(EXPLAIN_CUSTOMER),
     )
     readonly_fields = ("status_badge", "public_id", "created")
-    actions_detail: Sequence[Any] = ("new_key", "suspend", "reactivate")
-    change_form_outer_after_template = "keys/admin/customer_after.html"
+    actions_detail: Sequence[str] = ("new_key", "suspend", "reactivate")
+    change_form_outer_after_template = "keys/admin/customer_after.html"  # type: ignore[assignment]
 
     @override
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -70,7 +70,7 @@ class CustomerAdmin(PlatformModelAdmin[Customer]):
         return utc(customer.created_at)
 
     @override
-    def save_model(self, request: HttpRequest, obj: Customer, form: Any, change: Any) -> None:
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
         if change:
             super().save_model(request, obj, form, change)
             return
@@ -112,17 +112,21 @@ class CustomerAdmin(PlatformModelAdmin[Customer]):
         hidden = "suspend" if status == CustomerStatus.SUSPENDED else "reactivate"
         return [a for a in super().get_actions_detail(request, object_id) if a.path != hidden]
 
-    @action(description="New API key", url_path="new-key", icon="add", permissions=["new_key"])
+    @page_action(description="New API key", url_path="new-key", icon="add", permission="new_key")
     def new_key(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         return redirect(f"{admin_url('keys.apikey', 'add')}?customer={int(object_id)}")
 
-    @action(
-        description="Suspend", url_path="suspend", icon="block", variant=ActionVariant.DANGER, permissions=["edit"]
+    @page_action(
+        description="Suspend",
+        url_path="suspend",
+        icon="block",
+        variant=ActionVariant.DANGER,
+        permission="edit",
     )
     def suspend(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         return self._ask_status(request, object_id, CustomerStatus.SUSPENDED)
 
-    @action(description="Reactivate", url_path="reactivate", icon="check_circle", permissions=["edit"])
+    @page_action(description="Reactivate", url_path="reactivate", icon="check_circle", permission="edit")
     def reactivate(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         return self._ask_status(request, object_id, CustomerStatus.ACTIVE)
 
@@ -174,5 +178,3 @@ def _keys_panel(customer: Customer) -> Panel:
         link_url=f"{admin_url('keys.apikey', 'changelist')}?customer__id__exact={customer.pk}",
         link_text="All keys" if len(keys) > _SHOWN_KEYS else "In the list",
     )
-
-

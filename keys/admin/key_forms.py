@@ -49,7 +49,9 @@ class IssueKeyForm(forms.Form):
     # Names this one filling-in of the form, so that sending it twice does not issue two keys.
     form_id = forms.CharField(widget=forms.HiddenInput)
     customer = forms.ModelChoiceField(
-        queryset=Customer.objects.order_by("name", "id"), widget=UnfoldAdminSelect2Widget(), empty_label="Choose"
+        queryset=Customer.objects.order_by("name", "id"),
+        widget=UnfoldAdminSelect2Widget(),
+        empty_label="Choose",
     )
     name = forms.CharField(
         max_length=80,
@@ -101,9 +103,8 @@ class RevokeKeyForm(forms.Form):
 
 
 def _limit_field(column: str) -> forms.Field:
-    model_field = ApiKey._meta.get_field(column)
+    model_field: Any = ApiKey._meta.get_field(column)
     if column.endswith("_nanousd"):
         return UsdField.for_column(model_field)
-    field = model_field.formfield(widget=UnfoldAdminBigIntegerFieldWidget())
-    assert field is not None
+    field: forms.Field = model_field.formfield(widget=UnfoldAdminBigIntegerFieldWidget())
     return field

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.contrib import admin
 from django.forms import BaseForm
 
 from common.admin_fields import UsdField
@@ -22,6 +23,20 @@ EXPLAIN_KEY = (
 )
 
 
+class LimitTexts:
+    """Display methods for pages that only show."""
+
+    limit_view_names = {f"{name}_nanousd": f"{name}_text" for name in ("spend_per_day", "spend_per_month")}
+
+    @admin.display(description="Spend per day (USD)")
+    def spend_per_day_text(self, owner: LimitColumns) -> str:
+        return _budget_text(owner.spend_per_day_nanousd)
+
+    @admin.display(description="Spend per month (USD)")
+    def spend_per_month_text(self, owner: LimitColumns) -> str:
+        return _budget_text(owner.spend_per_month_nanousd)
+
+
 def limit_fieldset(explanation: str) -> tuple[str, dict[str, Any]]:
     """Return the fieldset of limits."""
     return "Limits", {"fields": LIMIT_COLUMNS, "description": explanation}
@@ -40,6 +55,10 @@ def show_inherited(form: BaseForm, source: LimitColumns, name: str) -> None:
 def limits_of(cleaned: dict[str, Any]) -> dict[str, int | None]:
     """Return the limits of a form's cleaned data."""
     return {column: cleaned.get(column) for column in LIMIT_COLUMNS}
+
+
+def _budget_text(value: int | None) -> str:
+    return "-" if value is None else format_usd(value)
 
 
 def _text(field: object, value: int) -> str:

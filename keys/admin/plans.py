@@ -1,16 +1,21 @@
 """Plans: named limits."""
 
+from typing import Any
+
 from django.contrib import admin
+from django.http import HttpRequest
+from typing_extensions import override
 
 from common.admin_base import PlatformModelAdmin
 from common.admin_display import number
 from common.money import format_usd
-from keys.admin.limits import EXPLAIN_PLAN, limit_fieldset
+from keys.admin.limits import EXPLAIN_PLAN, LimitTexts, limit_fieldset
 from keys.models import Plan
 
 
 @admin.register(Plan)
-class PlanAdmin(PlatformModelAdmin[Plan]):
+class PlanAdmin(LimitTexts, PlatformModelAdmin[Plan]):
+    view_names = LimitTexts.limit_view_names
     list_display = (
         "name",
         "slug",
@@ -28,7 +33,8 @@ class PlanAdmin(PlatformModelAdmin[Plan]):
         limit_fieldset(EXPLAIN_PLAN),
     )
 
-    def get_prepopulated_fields(self, request: object, obj: Plan | None = None) -> dict[str, tuple[str, ...]]:
+    @override
+    def get_prepopulated_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         # Declarations name a plan by its slug, so only a new plan's follows the name.
         return {"slug": ("name",)} if obj is None else {}
 

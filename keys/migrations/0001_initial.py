@@ -5,107 +5,300 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='Plan',
+            name="Plan",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('requests_per_minute', models.PositiveBigIntegerField(blank=True, help_text="Calls a minute. The bucket refills continuously and holds one minute's worth.", null=True)),
-                ('input_tokens_per_minute', models.PositiveBigIntegerField(blank=True, help_text="Counted before the call, corrected to the provider's figure after it.", null=True)),
-                ('output_tokens_per_minute', models.PositiveBigIntegerField(blank=True, help_text='A call reserves its maximum output; what it did not use comes back.', null=True)),
-                ('concurrency', models.PositiveIntegerField(blank=True, help_text='Calls in flight at the same time.', null=True)),
-                ('max_input_tokens', models.PositiveBigIntegerField(blank=True, help_text='Largest input of one call, in counted tokens.', null=True)),
-                ('spend_per_day_nanousd', models.PositiveBigIntegerField(blank=True, help_text='Budget of a UTC day, in nano-USD.', null=True)),
-                ('spend_per_month_nanousd', models.PositiveBigIntegerField(blank=True, help_text='Budget of a UTC calendar month, in nano-USD.', null=True)),
-                ('slug', models.SlugField(max_length=40, unique=True)),
-                ('name', models.CharField(max_length=80)),
-                ('description', models.TextField(blank=True)),
+                (
+                    "id",
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
+                ),
+                (
+                    "requests_per_minute",
+                    models.PositiveBigIntegerField(
+                        blank=True,
+                        help_text="Calls a minute. The bucket refills continuously and holds one minute's worth.",
+                        null=True,
+                    ),
+                ),
+                (
+                    "input_tokens_per_minute",
+                    models.PositiveBigIntegerField(
+                        blank=True,
+                        help_text="Counted before the call, corrected to the provider's figure after it.",
+                        null=True,
+                    ),
+                ),
+                (
+                    "output_tokens_per_minute",
+                    models.PositiveBigIntegerField(
+                        blank=True,
+                        help_text="A call reserves its maximum output; what it did not use comes back.",
+                        null=True,
+                    ),
+                ),
+                (
+                    "concurrency",
+                    models.PositiveIntegerField(blank=True, help_text="Calls in flight at the same time.", null=True),
+                ),
+                (
+                    "max_input_tokens",
+                    models.PositiveBigIntegerField(
+                        blank=True, help_text="Largest input of one call, in counted tokens.", null=True
+                    ),
+                ),
+                (
+                    "spend_per_day_nanousd",
+                    models.PositiveBigIntegerField(
+                        blank=True, help_text="Budget of a UTC day, in nano-USD.", null=True
+                    ),
+                ),
+                (
+                    "spend_per_month_nanousd",
+                    models.PositiveBigIntegerField(
+                        blank=True, help_text="Budget of a UTC calendar month, in nano-USD.", null=True
+                    ),
+                ),
+                ("slug", models.SlugField(max_length=40, unique=True)),
+                ("name", models.CharField(max_length=80)),
+                ("description", models.TextField(blank=True)),
             ],
             options={
-                'abstract': False,
+                "abstract": False,
             },
         ),
         migrations.CreateModel(
-            name='LimitState',
+            name="LimitState",
             fields=[
-                ('owner', models.CharField(max_length=40, primary_key=True, serialize=False)),
-                ('updated_us', models.BigIntegerField(default=0)),
-                ('requests_debt', models.BigIntegerField(default=0)),
-                ('input_tokens_debt', models.BigIntegerField(default=0)),
-                ('output_tokens_debt', models.BigIntegerField(default=0)),
-                ('in_flight', models.IntegerField(default=0)),
-                ('day', models.IntegerField(default=0)),
-                ('day_posted_nanousd', models.BigIntegerField(default=0)),
-                ('day_held_nanousd', models.BigIntegerField(default=0)),
-                ('month', models.IntegerField(default=0)),
-                ('month_posted_nanousd', models.BigIntegerField(default=0)),
-                ('month_held_nanousd', models.BigIntegerField(default=0)),
+                ("owner", models.CharField(max_length=40, primary_key=True, serialize=False)),
+                ("updated_us", models.BigIntegerField(default=0)),
+                ("requests_debt", models.BigIntegerField(default=0)),
+                ("input_tokens_debt", models.BigIntegerField(default=0)),
+                ("output_tokens_debt", models.BigIntegerField(default=0)),
+                ("in_flight", models.IntegerField(default=0)),
+                ("day", models.IntegerField(default=0)),
+                ("day_posted_nanousd", models.BigIntegerField(default=0)),
+                ("day_held_nanousd", models.BigIntegerField(default=0)),
+                ("month", models.IntegerField(default=0)),
+                ("month_posted_nanousd", models.BigIntegerField(default=0)),
+                ("month_held_nanousd", models.BigIntegerField(default=0)),
             ],
             options={
-                'constraints': [models.CheckConstraint(condition=models.Q(('requests_debt__gte', 0), ('input_tokens_debt__gte', 0), ('output_tokens_debt__gte', 0), ('in_flight__gte', 0), ('day_held_nanousd__gte', 0), ('month_held_nanousd__gte', 0)), name='keys_limitstate_not_negative')],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("requests_debt__gte", 0),
+                            ("input_tokens_debt__gte", 0),
+                            ("output_tokens_debt__gte", 0),
+                            ("in_flight__gte", 0),
+                            ("day_held_nanousd__gte", 0),
+                            ("month_held_nanousd__gte", 0),
+                        ),
+                        name="keys_limitstate_not_negative",
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Customer',
+            name="Customer",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('requests_per_minute', models.PositiveBigIntegerField(blank=True, help_text="Calls a minute. The bucket refills continuously and holds one minute's worth.", null=True)),
-                ('input_tokens_per_minute', models.PositiveBigIntegerField(blank=True, help_text="Counted before the call, corrected to the provider's figure after it.", null=True)),
-                ('output_tokens_per_minute', models.PositiveBigIntegerField(blank=True, help_text='A call reserves its maximum output; what it did not use comes back.', null=True)),
-                ('concurrency', models.PositiveIntegerField(blank=True, help_text='Calls in flight at the same time.', null=True)),
-                ('max_input_tokens', models.PositiveBigIntegerField(blank=True, help_text='Largest input of one call, in counted tokens.', null=True)),
-                ('spend_per_day_nanousd', models.PositiveBigIntegerField(blank=True, help_text='Budget of a UTC day, in nano-USD.', null=True)),
-                ('spend_per_month_nanousd', models.PositiveBigIntegerField(blank=True, help_text='Budget of a UTC calendar month, in nano-USD.', null=True)),
-                ('public_id', models.CharField(editable=False, max_length=32, unique=True)),
-                ('name', models.CharField(max_length=120, unique=True)),
-                ('email', models.EmailField(blank=True, help_text='Where notices about keys and money go.', max_length=254)),
-                ('status', models.CharField(choices=[('active', 'Active'), ('suspended', 'Suspended: every call is refused')], default='active', max_length=12)),
-                ('note', models.TextField(blank=True, help_text='Seen by admins only.')),
-                ('created_at', models.DateTimeField(editable=False)),
-                ('plan', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='keys.plan')),
+                (
+                    "id",
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
+                ),
+                (
+                    "requests_per_minute",
+                    models.PositiveBigIntegerField(
+                        blank=True,
+                        help_text="Calls a minute. The bucket refills continuously and holds one minute's worth.",
+                        null=True,
+                    ),
+                ),
+                (
+                    "input_tokens_per_minute",
+                    models.PositiveBigIntegerField(
+                        blank=True,
+                        help_text="Counted before the call, corrected to the provider's figure after it.",
+                        null=True,
+                    ),
+                ),
+                (
+                    "output_tokens_per_minute",
+                    models.PositiveBigIntegerField(
+                        blank=True,
+                        help_text="A call reserves its maximum output; what it did not use comes back.",
+                        null=True,
+                    ),
+                ),
+                (
+                    "concurrency",
+                    models.PositiveIntegerField(blank=True, help_text="Calls in flight at the same time.", null=True),
+                ),
+                (
+                    "max_input_tokens",
+                    models.PositiveBigIntegerField(
+                        blank=True, help_text="Largest input of one call, in counted tokens.", null=True
+                    ),
+                ),
+                (
+                    "spend_per_day_nanousd",
+                    models.PositiveBigIntegerField(
+                        blank=True, help_text="Budget of a UTC day, in nano-USD.", null=True
+                    ),
+                ),
+                (
+                    "spend_per_month_nanousd",
+                    models.PositiveBigIntegerField(
+                        blank=True, help_text="Budget of a UTC calendar month, in nano-USD.", null=True
+                    ),
+                ),
+                ("public_id", models.CharField(editable=False, max_length=32, unique=True)),
+                ("name", models.CharField(max_length=120, unique=True)),
+                (
+                    "email",
+                    models.EmailField(blank=True, help_text="Where notices about keys and money go.", max_length=254),
+                ),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[("active", "Active"), ("suspended", "Suspended: every call is refused")],
+                        default="active",
+                        max_length=12,
+                    ),
+                ),
+                ("note", models.TextField(blank=True, help_text="Seen by admins only.")),
+                ("created_at", models.DateTimeField(editable=False)),
+                (
+                    "plan",
+                    models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name="+", to="keys.plan"),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='ApiKey',
+            name="ApiKey",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('requests_per_minute', models.PositiveBigIntegerField(blank=True, help_text="Calls a minute. The bucket refills continuously and holds one minute's worth.", null=True)),
-                ('input_tokens_per_minute', models.PositiveBigIntegerField(blank=True, help_text="Counted before the call, corrected to the provider's figure after it.", null=True)),
-                ('output_tokens_per_minute', models.PositiveBigIntegerField(blank=True, help_text='A call reserves its maximum output; what it did not use comes back.', null=True)),
-                ('concurrency', models.PositiveIntegerField(blank=True, help_text='Calls in flight at the same time.', null=True)),
-                ('max_input_tokens', models.PositiveBigIntegerField(blank=True, help_text='Largest input of one call, in counted tokens.', null=True)),
-                ('spend_per_day_nanousd', models.PositiveBigIntegerField(blank=True, help_text='Budget of a UTC day, in nano-USD.', null=True)),
-                ('spend_per_month_nanousd', models.PositiveBigIntegerField(blank=True, help_text='Budget of a UTC calendar month, in nano-USD.', null=True)),
-                ('public_id', models.CharField(editable=False, max_length=32, unique=True)),
-                ('name', models.CharField(help_text="What it is for: 'website backend', 'nightly report'.", max_length=80)),
-                ('environment', models.CharField(choices=[('live', 'Live'), ('test', 'Test')], default='live', max_length=4)),
-                ('prefix', models.CharField(db_index=True, editable=False, help_text='The first characters: enough to recognise, not to call.', max_length=16)),
-                ('secret_hmac', models.CharField(editable=False, max_length=64, unique=True)),
-                ('scopes', models.JSONField(default=list)),
-                ('allowed_models', models.JSONField(blank=True, default=list, help_text='Model names, or prefixes ending in *. Empty: every active model.')),
-                ('created_at', models.DateTimeField(editable=False)),
-                ('created_by', models.CharField(blank=True, editable=False, max_length=150)),
-                ('expires_at', models.DateTimeField(blank=True, help_text='UTC. Empty: does not expire.', null=True)),
-                ('revoked_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('revoked_reason', models.CharField(blank=True, editable=False, max_length=200)),
-                ('last_used_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('last_used_address', models.GenericIPAddressField(blank=True, editable=False, null=True)),
-                ('customer', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='keys.customer')),
+                (
+                    "id",
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
+                ),
+                (
+                    "requests_per_minute",
+                    models.PositiveBigIntegerField(
+                        blank=True,
+                        help_text="Calls a minute. The bucket refills continuously and holds one minute's worth.",
+                        null=True,
+                    ),
+                ),
+                (
+                    "input_tokens_per_minute",
+                    models.PositiveBigIntegerField(
+                        blank=True,
+                        help_text="Counted before the call, corrected to the provider's figure after it.",
+                        null=True,
+                    ),
+                ),
+                (
+                    "output_tokens_per_minute",
+                    models.PositiveBigIntegerField(
+                        blank=True,
+                        help_text="A call reserves its maximum output; what it did not use comes back.",
+                        null=True,
+                    ),
+                ),
+                (
+                    "concurrency",
+                    models.PositiveIntegerField(blank=True, help_text="Calls in flight at the same time.", null=True),
+                ),
+                (
+                    "max_input_tokens",
+                    models.PositiveBigIntegerField(
+                        blank=True, help_text="Largest input of one call, in counted tokens.", null=True
+                    ),
+                ),
+                (
+                    "spend_per_day_nanousd",
+                    models.PositiveBigIntegerField(
+                        blank=True, help_text="Budget of a UTC day, in nano-USD.", null=True
+                    ),
+                ),
+                (
+                    "spend_per_month_nanousd",
+                    models.PositiveBigIntegerField(
+                        blank=True, help_text="Budget of a UTC calendar month, in nano-USD.", null=True
+                    ),
+                ),
+                ("public_id", models.CharField(editable=False, max_length=32, unique=True)),
+                (
+                    "name",
+                    models.CharField(help_text="What it is for: 'website backend', 'nightly report'.", max_length=80),
+                ),
+                (
+                    "environment",
+                    models.CharField(choices=[("live", "Live"), ("test", "Test")], default="live", max_length=4),
+                ),
+                (
+                    "prefix",
+                    models.CharField(
+                        db_index=True,
+                        editable=False,
+                        help_text="The first characters: enough to recognise, not to call.",
+                        max_length=16,
+                    ),
+                ),
+                ("secret_hmac", models.CharField(editable=False, max_length=64, unique=True)),
+                ("scopes", models.JSONField(default=list)),
+                (
+                    "allowed_models",
+                    models.JSONField(
+                        blank=True,
+                        default=list,
+                        help_text="Model names, or prefixes ending in *. Empty: every active model.",
+                    ),
+                ),
+                ("created_at", models.DateTimeField(editable=False)),
+                ("created_by", models.CharField(blank=True, editable=False, max_length=150)),
+                (
+                    "expires_at",
+                    models.DateTimeField(blank=True, help_text="UTC. Empty: does not expire.", null=True),
+                ),
+                ("revoked_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("revoked_reason", models.CharField(blank=True, editable=False, max_length=200)),
+                ("last_used_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("last_used_address", models.GenericIPAddressField(blank=True, editable=False, null=True)),
+                (
+                    "customer",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="keys.customer"
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'API key',
-                'indexes': [models.Index(fields=['customer', '-created_at'], name='keys_apikey_by_customer')],
-                'constraints': [models.CheckConstraint(condition=models.Q(('environment__in', ['live', 'test'])), name='keys_apikey_environment_known'), models.CheckConstraint(condition=models.Q(('revoked_at__isnull', True), models.Q(('revoked_reason', ''), _negated=True), _connector='OR'), name='keys_apikey_revoked_with_reason')],
+                "verbose_name": "API key",
+                "indexes": [models.Index(fields=["customer", "-created_at"], name="keys_apikey_by_customer")],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("environment__in", ["live", "test"])),
+                        name="keys_apikey_environment_known",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("revoked_at__isnull", True),
+                            models.Q(("revoked_reason", ""), _negated=True),
+                            _connector="OR",
+                        ),
+                        name="keys_apikey_revoked_with_reason",
+                    ),
+                ],
             },
         ),
         migrations.AddConstraint(
-            model_name='customer',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['active', 'suspended'])), name='keys_customer_status_known'),
+            model_name="customer",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("status__in", ["active", "suspended"])), name="keys_customer_status_known"
+            ),
         ),
     ]

@@ -15,9 +15,7 @@ from tests.upstream.server import ScriptedUpstream
 
 def main() -> None:
     """Parse the arguments, serve, wait for a signal."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.upstream", description="A provider that does as told."
-    )
+    parser = argparse.ArgumentParser(prog="python -m tests.upstream", description="A provider that does as told.")
     parser.add_argument("--port", type=int, default=0, help="loopback port; 0 picks a free one")
     parser.add_argument("--script", type=Path, help="JSON file in the form that POST /_script takes")
     arguments = parser.parse_args()

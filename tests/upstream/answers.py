@@ -100,9 +100,7 @@ def _pieces(behaviour: Behaviour, *, endless: bool) -> Iterator[str]:
 
 
 def _count_usage(behaviour: Behaviour, call: Call, *, content_events: int) -> JsonObject:
-    completion = (
-        len(behaviour.reasoning) + len(behaviour.tool_calls) + content_events * behaviour.tokens_per_event
-    )
+    completion = len(behaviour.reasoning) + len(behaviour.tool_calls) + content_events * behaviour.tokens_per_event
     return {
         "prompt_tokens": call.prompt_tokens,
         "completion_tokens": completion * call.choices,

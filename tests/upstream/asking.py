@@ -15,17 +15,13 @@ def open_client(upstream: ScriptedUpstream) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(f"{upstream.base_url}/", timeout=TIMEOUT)
 
 
-def ask(
-    client: aiohttp.ClientSession, **options: object
-) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+def ask(client: aiohttp.ClientSession, **options: object) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
     """Ask for a completion; options are members of the body."""
     body = {"model": "m", "messages": [{"role": "user", "content": "three plain words"}]} | options
     return client.post("chat/completions", json=body)
 
 
-def ask_stream(
-    client: aiohttp.ClientSession, **options: object
-) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+def ask_stream(client: aiohttp.ClientSession, **options: object) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
     """Ask for a stream with usage."""
     return ask(client, stream=True, stream_options={"include_usage": True}, **options)
 

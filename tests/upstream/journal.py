@@ -108,9 +108,7 @@ class Journal:
         with self._changed:
             request = self._requests.get(number)
             if request and request.outcome is Outcome.OPEN:
-                self._requests[number] = dataclasses.replace(
-                    request, outcome=outcome, ended_at=datetime.now(UTC)
-                )
+                self._requests[number] = dataclasses.replace(request, outcome=outcome, ended_at=datetime.now(UTC))
                 self._changed.notify_all()
 
     def end_all(self, outcome: Outcome) -> None:
@@ -157,9 +155,7 @@ class Journal:
         with self._changed:
             return tuple(self._requests[number] for number in self._releases if number in self._requests)
 
-    def wait_for(
-        self, read: Callable[[], Requests], *, n: int, timeout_seconds: float, what: str
-    ) -> Requests:
+    def wait_for(self, read: Callable[[], Requests], *, n: int, timeout_seconds: float, what: str) -> Requests:
         """Wait until `read` returns at least n requests and return them.
 
         Raises TimeoutError that tells what had arrived, since that is what one asks next.
@@ -168,7 +164,5 @@ class Journal:
         with self._changed:
             if self._changed.wait_for(lambda: len(read()) >= n, timeout_seconds):
                 return read()
-            seen = (
-                ", ".join(f"{r.path} {r.outcome} after {r.events_sent}" for r in self.read_all()) or "nothing"
-            )
+            seen = ", ".join(f"{r.path} {r.outcome} after {r.events_sent}" for r in self.read_all()) or "nothing"
             raise TimeoutError(f"waited {timeout_seconds} s for {n} {what}, have {len(read())}; seen: {seen}")

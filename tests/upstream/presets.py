@@ -71,14 +71,10 @@ def invalid_event(*, after: int) -> Behaviour:
     return Behaviour(events=after + 2, inject=(Inject(at=after, data='{"id": "chatcmpl-1", "choi'),))
 
 
-def error_event(
-    *, after: int, message: str = "The server had an error", code: str = "server_error"
-) -> Behaviour:
+def error_event(*, after: int, message: str = "The server had an error", code: str = "server_error") -> Behaviour:
     """Stream that many events, then an error object instead of the rest, then end the body cleanly."""
     data = json.dumps({"error": {"message": message, "type": "server_error", "param": None, "code": code}})
-    return Behaviour(
-        events=after + 2, inject=(Inject(at=after, data=data),), cut_at=after + 1, cut=Cut.FINISH
-    )
+    return Behaviour(events=after + 2, inject=(Inject(at=after, data=data),), cut_at=after + 1, cut=Cut.FINISH)
 
 
 def huge_event(*, megabytes: int) -> Behaviour:

@@ -61,9 +61,7 @@ class Routes:
         )
         behaviour = self._choose(recorded)
         streams, events = _build_events(behaviour, recorded)
-        delivery = Delivery(
-            request=request, number=recorded.number, behaviour=behaviour, journal=self.journal
-        )
+        delivery = Delivery(request=request, number=recorded.number, behaviour=behaviour, journal=self.journal)
         response = web.StreamResponse(status=behaviour.status)
         own_type = "text/event-stream; charset=utf-8" if streams else "application/json"
         response.headers["content-type"] = behaviour.content_type or own_type

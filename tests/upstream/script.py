@@ -77,13 +77,10 @@ class Script:
         if unknown:
             raise ValueError(f"unknown parts of a script: {', '.join(sorted(unknown))}")
         queues = {
-            target: [parse_behaviour(item) for item in section.get("queue", [])]
-            for target, section in sections.items()
+            target: [parse_behaviour(item) for item in section.get("queue", [])] for target, section in sections.items()
         }
         defaults = {
-            target: parse_behaviour(section["default"])
-            for target, section in sections.items()
-            if "default" in section
+            target: parse_behaviour(section["default"]) for target, section in sections.items() if "default" in section
         }
         for target, behaviours in queues.items():
             if behaviours:

@@ -156,9 +156,7 @@ class ScriptedUpstream:
 
     def wait_for_ends(self, n: int = 1, timeout_seconds: float = WAIT_SECONDS) -> Requests:
         """Wait until n chat requests have ended, in whatever way, and return those. Raises TimeoutError."""
-        return self._journal.wait_for(
-            self._read_ended, n=n, timeout_seconds=timeout_seconds, what="ended requests"
-        )
+        return self._journal.wait_for(self._read_ended, n=n, timeout_seconds=timeout_seconds, what="ended requests")
 
     def wait_for_disconnect(self, timeout_seconds: float = WAIT_SECONDS) -> RecordedRequest:
         """Wait until a client has left before the end of its answer; return the first such request."""

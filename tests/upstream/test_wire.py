@@ -106,9 +106,7 @@ async def test_heads_are_as_scripted(
         assert (response.status, response.content_type, response.headers.get("retry-after")) == head
 
 
-async def test_bodies_and_events_can_be_broken_json(
-    upstream: ScriptedUpstream, client: aiohttp.ClientSession
-) -> None:
+async def test_bodies_and_events_can_be_broken_json(upstream: ScriptedUpstream, client: aiohttp.ClientSession) -> None:
     upstream.queue(invalid_body(), invalid_event(after=2))
     async with ask(client) as response:
         with pytest.raises(json.JSONDecodeError):
@@ -120,9 +118,7 @@ async def test_bodies_and_events_can_be_broken_json(
     assert events[-1] == "[DONE]"
 
 
-async def test_an_error_event_ends_a_stream_cleanly(
-    upstream: ScriptedUpstream, client: aiohttp.ClientSession
-) -> None:
+async def test_an_error_event_ends_a_stream_cleanly(upstream: ScriptedUpstream, client: aiohttp.ClientSession) -> None:
     upstream.queue(error_event(after=2))
     async with ask_stream(client) as response:
         events = read_data(await response.text())
@@ -131,9 +127,7 @@ async def test_an_error_event_ends_a_stream_cleanly(
     assert upstream.wait_for_ends()[0].outcome is Outcome.CUT
 
 
-async def test_a_stream_can_lack_its_endings(
-    upstream: ScriptedUpstream, client: aiohttp.ClientSession
-) -> None:
+async def test_a_stream_can_lack_its_endings(upstream: ScriptedUpstream, client: aiohttp.ClientSession) -> None:
     upstream.queue(Behaviour(events=2, finish_reason=None, done=False))
     async with ask(client, stream=True) as response:
         events = read_data(await response.text())
@@ -185,9 +179,7 @@ async def test_a_cut_before_the_head_breaks_the_connection(
     assert upstream.wait_for_ends()[0].outcome is Outcome.CUT
 
 
-async def test_cuts_fall_where_they_are_scripted(
-    upstream: ScriptedUpstream, client: aiohttp.ClientSession
-) -> None:
+async def test_cuts_fall_where_they_are_scripted(upstream: ScriptedUpstream, client: aiohttp.ClientSession) -> None:
     upstream.queue(
         Behaviour(cut_at="first_event"),
         Behaviour(cut_at=2),
@@ -204,9 +196,7 @@ async def test_cuts_fall_where_they_are_scripted(
     assert b"[DONE]" not in arrived[3]
     assert b"data: {" in arrived[2].rpartition(b"\n\n")[2]
     ended = upstream.wait_for_ends(4)
-    assert [(seen.outcome, seen.events_sent) for seen in ended] == [
-        (Outcome.CUT, sent) for sent in (0, 2, 2, 6)
-    ]
+    assert [(seen.outcome, seen.events_sent) for seen in ended] == [(Outcome.CUT, sent) for sent in (0, 2, 2, 6)]
 
 
 @pytest.mark.parametrize("cut", list(Cut))

@@ -1,17 +1,18 @@
 """`manage.py serve`: the production server, with the embedded local model beside it."""
 
+import argparse
 import json
 import sys
 from typing import Any
 
 from django.conf import settings
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from gateway.local_model import LocalModel, find_weights
-from platform_site.server import listen, run_server
+from platform_site.server import Supervisor, listen, run_supervised_worker, run_worker
 
 
 class Command(BaseCommand):
@@ -20,8 +21,15 @@ class Command(BaseCommand):
     help = "Run the production server on HOST and PORT (see .env.example)."
     requires_system_checks = []  # run below, with the database's
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        # Used by the supervisor for its workers.
+        parser.add_argument("--worker-socket", type=int, default=None, help=argparse.SUPPRESS)
+
     def handle(self, *args: Any, **options: Any) -> None:
         environment = settings.ENVIRONMENT
+        if options["worker_socket"] is not None:
+            run_supervised_worker(environment, options["worker_socket"])
+            return
         self._refuse_unmigrated()
         call_command("check", databases=["default"])
         try:
@@ -34,11 +42,16 @@ class Command(BaseCommand):
         if environment.local_model == "on":
             local_model = self._start_local_model()
         port = bound.getsockname()[1]
-        self.stdout.write(f"Tollkeeper listens on http://{environment.host}:{port} (admin: /admin/, API: /v1, docs: /docs)")
+        self.stdout.write(
+            f"Tollkeeper listens on http://{environment.host}:{port} (admin: /admin/, API: /v1, docs: /docs)"
+        )
         self._print_demo()
         connection.close()
         try:
-            run_server(environment, bound)
+            if environment.workers == 1:
+                run_worker(environment, bound)
+            else:
+                Supervisor(environment, bound).run()
         finally:
             if local_model is not None:
                 local_model.stop()

@@ -1,0 +1,126 @@
+"""Models: what customers call, how it is served, and the price in force."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from typing_extensions import override
+from unfold.admin import TabularInline
+
+from billing.pricing import Price
+from common.admin_base import PlatformModelAdmin, page_action, page_facts
+from common.admin_display import admin_link, admin_url, badge, link
+from common.money import format_usd
+from gateway.models import Deployment, Model
+from gateway.readiness import Readiness, read_readiness
+
+
+class DeploymentInline(TabularInline):
+    model = Deployment
+    extra = 0
+    fields = ("priority", "upstream", "upstream_model", "is_active")
+    ordering = ("priority", "id")
+    verbose_name_plural = "Deployments: tried in order of priority"
+
+
+@admin.register(Model)
+class ModelAdmin(PlatformModelAdmin[Model]):
+    list_display = ("name", "readiness", "input_price", "output_price", "window", "owned_by", "is_active")
+    list_filter = ("is_active",)
+    search_fields = ("name", "description")
+    ordering = ("name", "id")
+    inlines = (DeploymentInline,)
+    actions_detail = ("publish_price",)
+    readonly_fields = ("readiness", "price_in_force")
+    fieldsets = (
+        (None, {"fields": ("name", "description", "is_active", "readiness", "price_in_force")}),
+        (
+            "Sizes",
+            {
+                "fields": (
+                    "context_window",
+                    "max_output_tokens",
+                    "default_output_tokens",
+                    "input_estimate_percent",
+                    "image_tokens",
+                    "owned_by",
+                ),
+                "description": "In tokens. They bound what a call may ask for, and so what is held for it.",
+            },
+        ),
+    )
+
+    @override
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        fieldsets = super().get_fieldsets(request, obj)
+        if obj is not None:
+            return fieldsets
+        shown = tuple(f for f in fieldsets[0][1]["fields"] if f not in self.readonly_fields)
+        return ((None, {"fields": shown}), *fieldsets[1:])
+
+    @override
+    def read_page_facts(self, rows: Sequence[Model]) -> Mapping[Any, object]:
+        return read_readiness([model.pk for model in rows])
+
+    @override
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
+        if not change:
+            obj.created_at = datetime.now(UTC)
+        super().save_model(request, obj, form, change)
+
+    @admin.display(description="Can be called")
+    def readiness(self, model: Model) -> SafeString:
+        found = _readiness_of(model)
+        if found.is_callable:
+            return badge("Yes", "success")
+        if not found.is_active:
+            return badge("Switched off")
+        texts = [(badge(text.partition(":")[0].capitalize(), "danger", title=text),) for text in found.obstacles]
+        return format_html_join(" ", "{}", texts)
+
+    @admin.display(description="Input, USD per 1M")
+    def input_price(self, model: Model) -> str:
+        price = _readiness_of(model).price
+        return "-" if price is None else format_usd(price.rates.input)
+
+    @admin.display(description="Output, USD per 1M")
+    def output_price(self, model: Model) -> str:
+        price = _readiness_of(model).price
+        return "-" if price is None else format_usd(price.rates.output)
+
+    @admin.display(description="Context window", ordering="context_window")
+    def window(self, model: Model) -> str:
+        return f"{model.context_window:,}"
+
+    @admin.display(description="Price in force")
+    def price_in_force(self, model: Model) -> SafeString:
+        price = _readiness_of(model).price
+        publish = link(f"{admin_url('billing.priceversion', 'add')}?model={model.name}", "Publish a price")
+        if price is None:
+            return format_html("None, so every call is refused. {}", publish)
+        version = admin_link("billing.priceversion", price.version_id, f"version {price.version_id}")
+        return format_html("{} USD per 1M tokens ({}). {}", _rates_text(price), version, publish)
+
+    def has_publish_permission(self, request: HttpRequest, object_id: object = None) -> bool:
+        return request.user.has_perm("billing.add_priceversion")
+
+    @page_action(description="Publish a price", url_path="publish-price", icon="sell", permission="publish")
+    def publish_price(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
+        model = get_object_or_404(Model, pk=object_id)
+        return redirect(f"{admin_url('billing.priceversion', 'add')}?model={model.name}")
+
+
+def _readiness_of(model: Model) -> Readiness:
+    found = page_facts(model)
+    return found if isinstance(found, Readiness) else read_readiness([model.pk])[model.pk]
+
+
+def _rates_text(price: Price) -> str:
+    rates = price.rates
+    named = (("input", rates.input), ("cache read", rates.cache_read), ("output", rates.output))
+    return ", ".join(f"{name} {format_usd(rate)}" for name, rate in named)

@@ -1,0 +1,1 @@
+"""What `manage.py apply` does with a file: read it with its lines, check it, bring the database to it."""

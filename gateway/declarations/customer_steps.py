@@ -1,0 +1,102 @@
+"""Applying plans, and customers with their credit."""
+
+from billing.ledger import grant_credit
+from billing.models import Transfer
+from common.errors import TollkeeperError
+from gateway.declarations.application import AUTHOR, Application, EntryRefused
+from gateway.declarations.changes import Wanted, assign, show_usd
+from gateway.declarations.reading import Declared
+from gateway.declarations.schema import CreditEntry, CustomerEntry, Limits, PlanEntry
+from keys.customers import create_customer
+from keys.models import Customer, Plan
+
+
+def wanted_limits(limits: Limits) -> list[Wanted]:
+    """Return the limits that the file gives, as columns of `LimitColumns`."""
+    found = []
+    for name in sorted(limits.model_fields_set):
+        is_money = name.endswith("_usd")
+        found.append(
+            Wanted(
+                field=f"limits.{name}",
+                column=f"{name.removesuffix('_usd')}_nanousd" if is_money else name,
+                value=getattr(limits, name),
+                **({"show": show_usd} if is_money else {}),
+            )
+        )
+    return found
+
+
+def apply_plan(application: Application, declared: Declared) -> None:
+    """Create or change a plan."""
+    entry = declared.entry
+    assert isinstance(entry, PlanEntry)
+    found = Plan.objects.filter(slug=entry.slug).first()
+    row = found or Plan(slug=entry.slug, name=entry.name or entry.slug)
+    wanted = wanted_limits(entry.limits)
+    for name in ("name", "description"):
+        if name in entry.model_fields_set and getattr(entry, name) is not None:
+            wanted.append(Wanted(field=name, column=name, value=getattr(entry, name)))
+    changes = assign(row, wanted)
+    if found is None:
+        row.save()
+        application.log.created("plan", entry.slug, [c for c in changes if c.field.startswith("limits.")])
+        return
+    if changes:
+        row.save()
+    application.log.updated("plan", entry.slug, changes)
+
+
+def apply_customer(application: Application, declared: Declared) -> None:
+    """Create or change a customer, and grant its credit unless the reference was used for it before."""
+    entry = declared.entry
+    assert isinstance(entry, CustomerEntry)
+    plan = None if entry.plan is None else Plan.objects.filter(slug=entry.plan).first()
+    if entry.plan is not None and plan is None:
+        raise application.refuse_reference("plans", entry.plan, "plan")
+    found = Customer.objects.filter(name=entry.name).select_related("plan").first()
+    if found is None and plan is None:
+        raise EntryRefused("is required for a new customer", "plan")
+    row = found if found is not None else create_customer(name=entry.name, plan=_known(plan))
+    wanted = wanted_limits(entry.limits)
+    for name in sorted(entry.model_fields_set & {"email", "status", "note"}):
+        wanted.append(Wanted(field=name, column=name, value=getattr(entry, name)))
+    if plan is not None:
+        wanted.append(Wanted(field="plan", column="plan", value=plan, show=_slug))
+    changes = assign(row, wanted)
+    if changes:
+        row.save()
+    if found is None:
+        application.log.created("customer", entry.name, changes)
+    else:
+        application.log.updated("customer", entry.name, changes)
+    if entry.credit is not None:
+        _grant(application, row, entry.credit)
+
+
+def _grant(application: Application, customer: Customer, credit: CreditEntry) -> None:
+    is_repeat = Transfer.objects.filter(reference=credit.reference).exists()
+    try:
+        grant_credit(
+            customer_id=customer.pk,
+            amount_nanousd=credit.amount_usd,
+            reason=credit.reason,
+            author=AUTHOR,
+            reference=credit.reference,
+        )
+    except TollkeeperError as error:
+        raise EntryRefused(error.message, "credit", "reference" if is_repeat else "amount_usd") from error
+    name = f"{credit.reference}: {show_usd(credit.amount_usd)} USD to {customer.name}"
+    if is_repeat:
+        application.log.updated("credit", name, [])
+    else:
+        application.log.created("credit", name)
+
+
+def _known(plan: Plan | None) -> Plan:
+    assert plan is not None
+    return plan
+
+
+def _slug(plan: object) -> str:
+    return plan.slug if isinstance(plan, Plan) else "none"

@@ -1,0 +1,235 @@
+"""The shape of a declarations file: sections of entries, each field with its range.
+
+A field that is left out keeps what is in the database (or, for something new, its default); see
+`docs/reference/declarations.md`. `model_fields_set` is how the two are told apart, so defaults here mean "not given".
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from billing.pricing import MAX_RATE_NANOUSD
+from billing.tokens import TOKEN_CLASSES
+from common.money import parse_usd
+from gateway.models import Dialect, OnDisconnect, OutputLimitParameter
+from keys.limits import MAX_RATE
+from keys.models import CustomerStatus, KeyEnvironment
+from keys.scopes import Scope
+from keys.tokens import is_well_formed
+
+
+def _parse_amount(value: object) -> object:
+    # None passes: whether a field may be null is its own matter.
+    if not isinstance(value, str):
+        return value
+    amount = parse_usd(value)
+    if amount < 0:
+        raise ValueError("must not be negative")
+    return amount
+
+
+def _check_rate(amount: int) -> int:
+    if amount > MAX_RATE_NANOUSD:
+        raise ValueError("lies between 0 and 10,000 USD (the unit is a million tokens, or one request)")
+    return amount
+
+
+def _parse_moment(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError("write a UTC date or moment like 2026-12-01 or 2026-12-01T08:00:00Z") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _check_email(value: str) -> str:
+    try:
+        validate_email(value)
+    except ValidationError:
+        raise ValueError("is not an e-mail address") from None
+    return value
+
+
+def _check_token(value: str) -> str:
+    if not is_well_formed(value):
+        raise ValueError("is not a key's text: tk_live_ or tk_test_, 27 characters and their checksum")
+    return value
+
+
+def _check_base_url(value: str) -> str:
+    if value and not value.startswith(("http://", "https://")):
+        raise ValueError("begins with http:// or https://")
+    return value.rstrip("/")
+
+
+Usd = Annotated[int, BeforeValidator(_parse_amount)]
+RateUsd = Annotated[int, BeforeValidator(_parse_amount), AfterValidator(_check_rate)]
+Moment = Annotated[datetime, BeforeValidator(_parse_moment)]
+Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", min_length=1)]
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Tokens = Annotated[int, Field(gt=0, le=2**31 - 1)]
+Rate = Annotated[int, Field(ge=0, le=MAX_RATE)]
+EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+class Entry(BaseModel):
+    """Base of everything in the file: an unknown field is a mistake, not a comment."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Limits(Entry):
+    """Limits of a plan, a customer or a key; null takes one away."""
+
+    requests_per_minute: Rate | None = None
+    input_tokens_per_minute: Rate | None = None
+    output_tokens_per_minute: Rate | None = None
+    concurrency: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    max_input_tokens: Rate | None = None
+    spend_per_day_usd: Usd | None = None
+    spend_per_month_usd: Usd | None = None
+
+
+class UpstreamEntry(Entry):
+    name: Annotated[Slug, Field(max_length=60)]
+    dialect: Dialect = Dialect.OPENAI
+    base_url: Annotated[str, Field(max_length=300), AfterValidator(_check_base_url)] = ""
+    secret: str | None = Field(default=None, repr=False)
+    secret_env: EnvName | None = None
+    is_active: bool = True
+    is_test: bool = False
+    on_disconnect: OnDisconnect = OnDisconnect.STOP
+    output_limit_parameter: OutputLimitParameter = OutputLimitParameter.MAX_TOKENS
+    connect_timeout_seconds: Seconds = 5.0
+    first_token_timeout_seconds: Seconds = 60.0
+    idle_timeout_seconds: Seconds = 30.0
+    total_timeout_seconds: Seconds = 600.0
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _one_secret(self) -> "UpstreamEntry":
+        if self.secret is not None and self.secret_env is not None:
+            raise ValueError("give secret or secret_env, not both")
+        return self
+
+
+class DeploymentEntry(Entry):
+    """One way to serve a model; the order of the list is the order in which they are tried."""
+
+    upstream: str
+    upstream_model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    priority: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    is_active: bool = True
+
+
+class ModelEntry(Entry):
+    name: Annotated[str, Field(min_length=1, max_length=120)]
+    description: str = ""
+    owned_by: Annotated[str, Field(min_length=1, max_length=60)] = "tollkeeper"
+    context_window: Tokens | None = None
+    max_output_tokens: Tokens | None = None
+    default_output_tokens: Tokens | None = None
+    input_estimate_percent: Annotated[int, Field(ge=100, le=1_000)] = 100
+    image_tokens: Annotated[int, Field(ge=0, le=2**31 - 1)] = 1_600
+    is_active: bool = True
+    deployments: list[DeploymentEntry] = Field(default_factory=list)
+
+
+class TokenRates(Entry):
+    """USD per million tokens; a class left out costs what it is a kind of (input or output)."""
+
+    input: RateUsd
+    cache_read: RateUsd | None = None
+    cache_write: RateUsd | None = None
+    output: RateUsd
+    reasoning: RateUsd | None = None
+    audio_input: RateUsd | None = None
+    audio_output: RateUsd | None = None
+
+    def given(self) -> dict[str, int]:
+        """Return the classes that the file names, in nano-USD."""
+        values = {name: getattr(self, name) for name in TOKEN_CLASSES}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class PriceEntry(Entry):
+    """A price is declared whole: what is left out has its default, not the value in force."""
+
+    model: Annotated[str, Field(min_length=1, max_length=120)]
+    usd_per_million_tokens: TokenRates
+    usd_per_request: RateUsd = 0
+    provider_usd_per_million_tokens: TokenRates | None = None
+    provider_usd_per_request: RateUsd = 0
+    effective_from: Moment | None = None
+    reason: Annotated[str, Field(max_length=200)] = ""
+
+
+class PlanEntry(Entry):
+    slug: Annotated[Slug, Field(max_length=40)]
+    name: Annotated[str, Field(min_length=1, max_length=80)] | None = None
+    description: str = ""
+    limits: Limits = Limits()
+
+
+class CreditEntry(Entry):
+    """Prepaid money, granted once: the reference is what makes a repeat harmless."""
+
+    amount_usd: Annotated[Usd, Field(gt=0)]
+    reason: Annotated[str, Field(min_length=1, max_length=200)]
+    reference: Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class CustomerEntry(Entry):
+    name: Annotated[str, Field(min_length=1, max_length=120)]
+    plan: str | None = None
+    email: Annotated[str, AfterValidator(_check_email)] = ""
+    status: CustomerStatus = CustomerStatus.ACTIVE
+    note: str = ""
+    limits: Limits = Limits()
+    credit: CreditEntry | None = None
+
+
+class KeyEntry(Entry):
+    name: Annotated[str, Field(min_length=1, max_length=80)]
+    customer: str
+    token: Annotated[str, AfterValidator(_check_token)] | None = Field(default=None, repr=False)
+    token_env: EnvName | None = None
+    environment: KeyEnvironment = KeyEnvironment.LIVE
+    scopes: list[Scope] = list(Scope)
+    allowed_models: list[str] = []
+    expires_at: Moment | None = None
+    limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _one_token(self) -> "KeyEntry":
+        if self.token is not None and self.token_env is not None:
+            raise ValueError("give token or token_env, not both")
+        return self
+
+
+# In the order in which they are applied: what is referred to comes before what refers to it.
+SECTIONS: dict[str, type[Entry]] = {
+    "upstreams": UpstreamEntry,
+    "plans": PlanEntry,
+    "models": ModelEntry,
+    "prices": PriceEntry,
+    "customers": CustomerEntry,
+    "keys": KeyEntry,
+}
+
+
+def nested_entry(kind: type[Entry], field: str) -> type[Entry] | None:
+    """Return the entry class that a field holds (itself or in a list), or None for a plain value."""
+    info = kind.model_fields.get(field)
+    return None if info is None else _entry_in(info.annotation)
+
+
+def _entry_in(annotation: Any) -> type[Entry] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Entry):
+        return annotation
+    return next((e for e in map(_entry_in, getattr(annotation, "__args__", ())) if e is not None), None)

@@ -1,0 +1,80 @@
+"""Asking an upstream for its models, off the hot path: does the address answer, is the secret accepted?"""
+
+import os
+from dataclasses import dataclass
+from time import perf_counter
+
+import openai
+
+from common.errors import InternalError
+from gateway.local_model import PORT_VARIABLE, local_base_url
+from gateway.models import Dialect, Upstream
+from gateway.secrets import decrypt_secret
+
+_TIMEOUT_SECONDS = 5.0
+_SHOWN_MODELS = 5
+_LOCAL = (
+    "The embedded model runs as a child process of the server, on a loopback port; it starts and stops with "
+    "'manage.py serve' (setting LOCAL_MODEL)."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeResult:
+    """What came of it; `text` is for admins and holds no secret."""
+
+    is_ok: bool
+    text: str
+
+
+def probe_upstream(upstream: Upstream) -> ProbeResult:
+    """Return whether GET {base_url}/models answers within five seconds, and what it names."""
+    if upstream.dialect == Dialect.LOCAL:
+        if PORT_VARIABLE not in os.environ:
+            return ProbeResult(is_ok=False, text=f"{_LOCAL} It does not run beside this process.")
+        found = _ask(local_base_url(), "")
+        return ProbeResult(is_ok=found.is_ok, text=f"{found.text} {_LOCAL}")
+    if not upstream.base_url:
+        return ProbeResult(is_ok=False, text="There is no base URL to connect to.")
+    try:
+        secret = decrypt_secret(upstream.encrypted_secret)
+    except InternalError:
+        return ProbeResult(is_ok=False, text="The stored secret cannot be decrypted: check ENCRYPTION_KEYS.")
+    return _ask(upstream.base_url, secret)
+
+
+def _ask(base_url: str, secret: str) -> ProbeResult:
+    started = perf_counter()
+    try:
+        # The SDK insists on a key; servers without one ignore it.
+        with openai.OpenAI(
+            base_url=base_url, api_key=secret or "none", timeout=_TIMEOUT_SECONDS, max_retries=0
+        ) as client:
+            names = [model.id for model in client.models.list()]
+    except openai.APIStatusError as error:
+        return ProbeResult(is_ok=False, text=_refused(base_url, error.status_code, _milliseconds(started)))
+    except openai.APITimeoutError:
+        text = f"{base_url} did not answer within {_TIMEOUT_SECONDS:.0f} seconds."
+        return ProbeResult(is_ok=False, text=text)
+    except (openai.OpenAIError, ValueError, TypeError, AttributeError) as error:
+        cause = error.__cause__ or error
+        text = f"{base_url} could not be used: {type(cause).__name__}: {str(cause)[:200]}"
+        return ProbeResult(is_ok=False, text=text.replace(secret, "***") if secret else text)
+    listed = ", ".join(names[:_SHOWN_MODELS]) or "none"
+    more = f" and {len(names) - _SHOWN_MODELS} more" if len(names) > _SHOWN_MODELS else ""
+    return ProbeResult(is_ok=True, text=f"Answered in {_milliseconds(started)} ms. Models: {listed}{more}.")
+
+
+def _refused(base_url: str, status: int, milliseconds: int) -> str:
+    answered = f"{base_url} answered {status} in {milliseconds} ms"
+    match status:
+        case 401 | 403:
+            return f"{answered}: it does not accept the secret."
+        case 404:
+            return f"{answered}: no list of models there. Check that the base URL goes up to and including /v1."
+        case _:
+            return f"{answered}: it is reachable, but does not list its models."
+
+
+def _milliseconds(started: float) -> int:
+    return round((perf_counter() - started) * 1000)

@@ -1,0 +1,101 @@
+"""How the admin looks and where its pages are found: Unfold's settings, imported by `platform_site.settings`."""
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.templatetags.static import static
+from django.urls import reverse_lazy
+
+# Every moment that a page shows says that it is UTC.
+DATETIME_FORMAT = r"Y-m-d H:i:s \U\T\C"
+
+
+def _item(title: str, icon: str, model: str) -> dict[str, Any]:
+    app_label, _, model_name = model.partition(".")
+    return {
+        "title": title,
+        "icon": icon,
+        "link": reverse_lazy(f"admin:{app_label}_{model_name}_changelist"),
+        "permission": _may_view(f"{app_label}.view_{model_name}"),
+    }
+
+
+def _may_view(permission: str) -> Any:
+    def check(request: HttpRequest) -> bool:
+        return request.user.has_perm(permission)
+
+    return check
+
+
+# Grouped by what people come to do, not by app.
+_NAVIGATION = [
+    {
+        "items": [{"title": "Dashboard", "icon": "space_dashboard", "link": reverse_lazy("admin:index")}],
+    },
+    {
+        "title": "Customers & keys",
+        "items": [
+            _item("Customers", "groups", "keys.customer"),
+            _item("API keys", "key", "keys.apikey"),
+            _item("Plans", "tune", "keys.plan"),
+        ],
+    },
+    {
+        "title": "Models & upstreams",
+        "items": [
+            _item("Models", "neurology", "gateway.model"),
+            _item("Upstreams", "dns", "gateway.upstream"),
+            _item("Prices", "sell", "billing.priceversion"),
+        ],
+    },
+    {
+        "title": "Usage",
+        "items": [_item("Calls", "monitoring", "billing.usagerecord")],
+    },
+    {
+        "title": "Money",
+        "items": [
+            _item("Transfers", "receipt_long", "billing.transfer"),
+            _item("Accounts", "account_balance_wallet", "billing.account"),
+        ],
+    },
+    {
+        "title": "Operations",
+        "items": [
+            _item("Calls in flight", "hourglass_top", "billing.hold"),
+            _item("Server processes", "memory", "gateway.worker"),
+            _item("Administrators", "admin_panel_settings", "auth.user"),
+            _item("Admin log", "history", "admin.logentry"),
+        ],
+    },
+]
+
+UNFOLD: dict[str, Any] = {
+    "SITE_TITLE": "Tollkeeper",
+    "SITE_HEADER": "Tollkeeper",
+    "SITE_SUBHEADER": "LLM gateway and ledger",
+    "SITE_SYMBOL": "toll",
+    "SITE_URL": None,
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("platform_site/favicon.svg")}],
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+    "DASHBOARD_CALLBACK": "platform_site.dashboard.add_dashboard",
+    "STYLES": [lambda _: static("platform_site/admin.css")],
+    "BORDER_RADIUS": "6px",
+    "COLORS": {
+        "primary": {
+            "50": "oklch(98.2% .018 155.826)",
+            "100": "oklch(95.0% .051 163.051)",
+            "200": "oklch(90.5% .093 164.150)",
+            "300": "oklch(84.5% .143 164.978)",
+            "400": "oklch(70.0% .130 163.223)",
+            "500": "oklch(60.0% .118 163.225)",
+            "600": "oklch(50.8% .105 165.612)",
+            "700": "oklch(43.2% .095 166.913)",
+            "800": "oklch(37.8% .077 168.940)",
+            "900": "oklch(32.0% .065 170.0)",
+            "950": "oklch(26.2% .051 172.552)",
+        },
+    },
+    "SIDEBAR": {"show_search": False, "show_all_applications": False, "navigation": _NAVIGATION},
+}
