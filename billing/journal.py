@@ -284,21 +284,29 @@ def append_usage(sql: Sql, records: Sequence[BookedUsage], *, now_us: int) -> No
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlierUsage:
-    """What is already recorded of a request: whether its caller settled it, and what it was charged."""
+    """What is known of a request whose hold is gone. A record of a lost call is not a settlement."""
 
     was_settled: bool
     charged_nanousd: int
+    # What was held for it; 0 when nothing was.
+    held_nanousd: int
 
 
-def charged_so_far(sql: Sql, request_id: str) -> EarlierUsage:
-    """Return what is recorded of a request whose hold is gone. A record of a lost call is not a settlement."""
-    rows = sql.rows(
-        "SELECT status, sequence, charged_nanousd FROM billing_usagerecord WHERE request_id = %s",
-        (request_id,),
+def read_earlier_usage(sql: Sql, request_id: str, unwritten: Iterable[BookedUsage]) -> EarlierUsage:
+    """Return what is recorded of a request, also in the `unwritten` records of this transaction."""
+    recorded = [
+        *sql.rows(
+            "SELECT status, sequence, charged_nanousd FROM billing_usagerecord WHERE request_id = %s", (request_id,)
+        ),
+        *((b.usage.status, b.sequence, b.charged_nanousd) for b in unwritten if b.usage.request_id == request_id),
+    ]
+    held = sql.rows(
+        "SELECT amount_nanousd FROM billing_transfer WHERE request_id = %s AND kind = 'pending'", (request_id,)
     )
     return EarlierUsage(
-        was_settled=any(status != UsageStatus.LOST.value or sequence > 0 for status, sequence, _ in rows),
-        charged_nanousd=sum(charged for _, _, charged in rows),
+        was_settled=any(status != UsageStatus.LOST.value or sequence > 0 for status, sequence, _ in recorded),
+        charged_nanousd=sum(charged for _, _, charged in recorded),
+        held_nanousd=held[0][0] if held else 0,
     )
 
 

@@ -14,7 +14,7 @@ from billing.models import Account, AccountKind, Hold, UsageRecord, UsageStatus
 FAULTS = (UsageStatus.FAILED, UsageStatus.INTERRUPTED, UsageStatus.LOST)
 # A call of yesterday may still be running, so a day counts as closed only after the longest call.
 _CLOSED_AFTER = timedelta(hours=2)
-_CLOSED_CACHE_SECONDS = 24 * 3600
+_CLOSED_CACHE_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class LowBalance:
 
 
 def read_day(day: date, *, now: datetime) -> DayFigures:
-    """Return the figures of one day. Closed days never change again and are remembered."""
+    """Return the figures of one day. A closed day does not change any more, so it is remembered for an hour."""
     start = datetime.combine(day, time(), tzinfo=UTC)
     end = start + timedelta(days=1)
     is_closed = end + _CLOSED_AFTER <= now
@@ -78,7 +78,8 @@ def read_day(day: date, *, now: datetime) -> DayFigures:
         found = DayFigures(
             day=day, calls=sums["calls"], faults=sums["faults"], charged_nanousd=int(sums["charged"] or 0)
         )
-        if is_closed:
+        # An empty day costs nothing to ask again, and may be filled by an import.
+        if is_closed and found.calls:
             cache.set(cache_key, found, _CLOSED_CACHE_SECONDS)
     return found
 

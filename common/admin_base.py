@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from django import forms
+from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest
 from typing_extensions import override
@@ -57,6 +58,8 @@ class PlatformModelAdmin(ModelAdmin, Generic[_M]):
     """Base of editable pages."""
 
     show_full_result_count = False
+    # Counts beside the choices of a filter would each read the whole table.
+    show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
     # Form fields whose stored form is not for reading, and the display methods that stand for them on pages of
     # people who may only look.

@@ -102,9 +102,11 @@ def _taken(model: type[AppendOnlyModel]) -> str:
     """
     options = model._meta
     unique_sets = [(field.column,) for field in options.local_concrete_fields if field.unique]
-    for constraint in options.constraints:
-        if isinstance(constraint, models.UniqueConstraint) and constraint.fields:
-            unique_sets.append(tuple(options.get_field(name).column for name in constraint.fields))
+    unique_sets += [
+        tuple(options.get_field(name).column for name in constraint.fields)
+        for constraint in options.constraints
+        if isinstance(constraint, models.UniqueConstraint) and constraint.fields
+    ]
     return " OR ".join(
         f"EXISTS (SELECT 1 FROM {options.db_table} WHERE {' AND '.join(f'{c} = NEW.{c}' for c in columns)})"
         for columns in unique_sets

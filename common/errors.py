@@ -21,7 +21,7 @@ class TollkeeperError(Exception):
     status: ClassVar[int] = 500
     type: ClassVar[str] = "api_error"
     retryable: ClassVar[bool] = True
-    summary: ClassVar[str] = "Something failed on our side; the call was not charged."
+    summary: ClassVar[str] = "Something failed on our side."
 
     def __init__(
         self,

@@ -117,7 +117,8 @@ class Sql:
     @property
     def for_update(self) -> str:
         """Return the locking suffix of a SELECT; SQLite's IMMEDIATE transaction already holds its one lock."""
-        return "" if self.is_sqlite else "FOR UPDATE"
+        # NO KEY: other transactions may go on inserting rows that refer to the locked ones.
+        return "" if self.is_sqlite else "FOR NO KEY UPDATE"
 
     def _execute(self, statement: str, parameters: Sequence[object]) -> None:
         if self.is_sqlite:

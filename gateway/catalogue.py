@@ -51,6 +51,7 @@ class ModelEntry:
     max_output_tokens: int
     default_output_tokens: int
     input_estimate_percent: int
+    input_overhead_tokens: int
     image_tokens: int
     created_at: int
     deployments: tuple[DeploymentEntry, ...]
@@ -63,6 +64,8 @@ class Catalogue:
     generation: int
     models: dict[str, ModelEntry]
     prices: PriceBook
+    # The largest context window of all models: an input beyond it fits nowhere.
+    largest_window: int = 0
 
 
 EMPTY_CATALOGUE = Catalogue(generation=-1, models={}, prices=PriceBook(()))
@@ -90,6 +93,7 @@ _MODEL_COLUMNS = (
     "max_output_tokens",
     "default_output_tokens",
     "input_estimate_percent",
+    "input_overhead_tokens",
     "image_tokens",
     "created_at",
 )
@@ -123,4 +127,9 @@ def read_catalogue(sql: Sql) -> Catalogue:
         values["created_at"] = int(values["created_at"].timestamp())
         model_id = values.pop("id")
         models[values["name"]] = ModelEntry(**values, deployments=tuple(deployments.get(model_id, ())))
-    return Catalogue(generation=generation, models=models, prices=read_price_book(sql))
+    return Catalogue(
+        generation=generation,
+        models=models,
+        prices=read_price_book(sql),
+        largest_window=max((model.context_window for model in models.values()), default=0),
+    )

@@ -119,7 +119,8 @@ def _serve(port: int, threads: int, slots: int) -> None:
     parameters.use_jinja = True
     server = xllamacpp.Server(parameters)
     logger.info("local model on %s", server.listening_address)
-    sys.stdin.buffer.read()  # returns when the parent is gone
+    while os.read(0, 1):  # returns when the parent is gone
+        pass
     os._exit(0)
 
 

@@ -83,6 +83,10 @@ class Model(CatalogueModel):
         default=100,
         help_text="Our count uses the o200k vocabulary; raise this for models whose tokenizer makes more tokens.",
     )
+    input_overhead_tokens = models.PositiveIntegerField(
+        default=32,
+        help_text="Tokens that the model's chat template adds to every call; part of the hold, not of the price.",
+    )
     image_tokens = models.PositiveIntegerField(
         default=1_600,
         help_text="Upper bound of what one image costs in input tokens; see the provider's page.",

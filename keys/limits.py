@@ -222,16 +222,13 @@ def settle(
         counters.month_posted_nanousd += charged_nanousd
 
 
-def budget_left(counters: Counters, limits: LimitValues) -> int | None:
-    """Return what the tightest budget still allows in nano-USD, or None without a budget."""
-    left = [
-        limit - used
-        for limit, used in (
-            (limits.spend_per_day_nanousd, counters.day_posted_nanousd + counters.day_held_nanousd),
-            (limits.spend_per_month_nanousd, counters.month_posted_nanousd + counters.month_held_nanousd),
-        )
-        if limit is not None
-    ]
+def budget_left(counters: Counters, limits: LimitValues, *, day: int, month: int) -> int | None:
+    """Return what the budgets of that day and month still allow in nano-USD; None where none of them applies."""
+    left = []
+    if limits.spend_per_day_nanousd is not None and counters.day == day:
+        left.append(limits.spend_per_day_nanousd - counters.day_posted_nanousd - counters.day_held_nanousd)
+    if limits.spend_per_month_nanousd is not None and counters.month == month:
+        left.append(limits.spend_per_month_nanousd - counters.month_posted_nanousd - counters.month_held_nanousd)
     return min(left) if left else None
 
 
@@ -246,6 +243,22 @@ def readings(counters: Counters, limits: LimitValues) -> Iterator[LimitReading]:
                 remaining=max(0, (limit * UNIT - debt) // UNIT),
                 reset_seconds=_ceil_seconds(debt, limit),
             )
+
+
+def used_of(counters: Counters) -> tuple[tuple[LimitKind, str, int], ...]:
+    """Return (kind, column of `LimitValues`, what is used) of every limit; counters must be rolled forward."""
+    return (
+        (LimitKind.REQUESTS, "requests_per_minute", -(-counters.requests_debt // UNIT)),
+        (LimitKind.INPUT_TOKENS, "input_tokens_per_minute", -(-counters.input_tokens_debt // UNIT)),
+        (LimitKind.OUTPUT_TOKENS, "output_tokens_per_minute", -(-counters.output_tokens_debt // UNIT)),
+        (LimitKind.CONCURRENCY, "concurrency", counters.in_flight),
+        (LimitKind.SPEND_DAY, "spend_per_day_nanousd", counters.day_posted_nanousd + counters.day_held_nanousd),
+        (
+            LimitKind.SPEND_MONTH,
+            "spend_per_month_nanousd",
+            counters.month_posted_nanousd + counters.month_held_nanousd,
+        ),
+    )
 
 
 _NO_DEMAND = Demand(input_tokens=0, output_tokens=0, amount_nanousd=0)

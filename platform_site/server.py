@@ -141,5 +141,7 @@ def run_supervised_worker(environment: Environment, descriptor: int) -> None:
 
 
 def _drain_when_orphaned() -> None:
-    sys.stdin.buffer.read()  # returns when the supervisor is gone
+    # Returns when the supervisor is gone. Not through sys.stdin: its lock would be held at this process's own end.
+    while os.read(0, 1):
+        pass
     os.kill(os.getpid(), signal.SIGTERM)

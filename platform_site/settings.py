@@ -178,6 +178,8 @@ LOGGING = {
         "django.server": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
         # One line for each WebSocket otherwise; what matters at start and stop is said by `manage.py serve`.
         "uvicorn.error": {"level": "WARNING"},
+        # A customer's 4xx is told to the customer; the server's log has our own faults.
+        "django.request": {"level": "ERROR"},
         "httpx": {"level": "WARNING"},
         "httpx2": {"level": "WARNING"},
         "openai": {"level": "WARNING"},

@@ -147,7 +147,7 @@ def child_environment(transactional_db: None) -> dict[str, str]:
 
 @pytest.fixture
 def off_loop() -> Callable[..., Awaitable[Any]]:
-    """Return `await off_loop(function, ...)`: run database code of an async test in a thread, closing its connection."""
+    """Return `await off_loop(function, ...)`: run database code of an async test in a thread."""
 
     async def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         def call() -> Any:

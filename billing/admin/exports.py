@@ -1,4 +1,8 @@
-"""Downloads: a period of usage or ledger as `manage.py export` writes it, or what a list shows."""
+"""Downloads: a period of usage or ledger as `manage.py export` writes it, or what a list shows.
+
+The first is the record to keep: complete, reproducible, with stable ids only. The second is for a look in a
+spreadsheet: what the filter found, with the names that the list has.
+"""
 
 import csv
 import io
@@ -12,6 +16,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseBase
 from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldAdminSingleDateWidget
 
+from billing.exports import export_rows
 from billing.models import UsageRecord
 from common.admin_display import admin_url
 from common.admin_pages import FormPage, run_form_page
@@ -80,12 +85,10 @@ def export_period(request: HttpRequest, model_admin: Any) -> HttpResponseBase:
     form = PeriodForm(request.POST or None, initial=initial)
 
     def act() -> HttpResponseBase:
-        from billing.exports import export_rows  # noqa: PLC0415 - TODO to the top once the module is in
-
         kind = form.cleaned_data["kind"]
         start, end = form.bounds()
         filename = f"tollkeeper-{kind}-{form.cleaned_data['first_day']}-{form.cleaned_data['last_day']}.csv"
-        return stream_csv(request, export_rows(kind, start, end), filename=filename)
+        return stream_csv(request, export_rows(kind, start=start, end=end), filename=filename)
 
     page = FormPage(
         title="Export a period",
@@ -130,7 +133,7 @@ def _cell(record: UsageRecord, column: str) -> object:
 
 def _line(cells: tuple[object, ...]) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(_harmless(cell) for cell in cells)
+    csv.writer(buffer, lineterminator="\r\n").writerow(_harmless(cell) for cell in cells)
     return buffer.getvalue()
 
 

@@ -30,16 +30,17 @@ class RecentFilter(DropdownFilter):
 
     @override
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        # A search by id is exact and has its own index; an explicit range says all that there is to say.
-        self._has_other_bound = bool(request.GET.get("q")) or any(
-            name.startswith(f"{self.column}_") and value for name, value in request.GET.items()
-        )
+        self._has_range = any(name.startswith(f"{self.column}_") and value for name, value in request.GET.items())
+        self._names_request = request.GET.get("q", "").strip().startswith("req_")
         return [*((key, label) for key, (label, _) in _SPANS.items()), ("all", "All time")]
 
     @override
     def value(self) -> str | None:
-        chosen = super().value()
-        return chosen or ("all" if self._has_other_bound else _DEFAULT_SPAN)
+        # An explicit range says all that there is to say about time; a request id is found by its own index. A
+        # search for names or key prefixes keeps to the span: half the table may be theirs.
+        if self._has_range:
+            return "all"
+        return super().value() or ("all" if self._names_request else _DEFAULT_SPAN)
 
     @override
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:

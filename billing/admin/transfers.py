@@ -62,7 +62,7 @@ class TransferAdmin(ReadOnlyModelAdmin[Transfer]):
     list_select_related = ("debit_account__customer", "credit_account__customer")
     search_fields = ("request_id__exact",)
     search_help_text = "Request id, reference or transfer number"
-    ordering = ("-id",)
+    ordering = ("-created_at", "-id")
     fields = (
         "id",
         "created",

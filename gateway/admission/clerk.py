@@ -105,12 +105,19 @@ class Clerk:
         return self._context.clock.now_us()
 
     async def start(self) -> None:
-        """Start the thread and wait for its first batch: lease taken, catalogue read."""
+        """Start the thread and wait for its first batch: lease taken, catalogue read.
+
+        Raises AdmissionUnavailable when the database does not answer; starting again is safe then.
+        """
         self._loop = asyncio.get_running_loop()
         ready = self._loop.create_future()
         self._thread = threading.Thread(target=self._run, args=(ready,), name="clerk", daemon=True)
         self._thread.start()
-        await ready
+        try:
+            await ready
+        except AdmissionUnavailable:
+            self._thread = None  # it has ended; whoever waits for the database may start again
+            raise
 
     async def stop(self, *, timeout_seconds: float) -> None:
         """Book what is queued, give up the lease, end the thread."""
@@ -120,6 +127,7 @@ class Clerk:
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
         self._thread = None
+        self._turn_away_queued()
 
     @overload
     def submit(self, command: FindPrincipal) -> "asyncio.Future[FoundPrincipal]": ...
@@ -132,8 +140,11 @@ class Clerk:
     def submit(self, command: Command) -> "asyncio.Future[Answer]":  # type: ignore[misc]
         """Queue a question and return the future of its answer.
 
-        Raises ServerOverloaded for new work beyond the queue's bound; settlements are never turned away.
+        Raises ServerOverloaded for new work beyond the queue's bound; settlements are never turned away while the
+        clerk works. Raises AdmissionUnavailable when it does not.
         """
+        if self._thread is None or not self._thread.is_alive():
+            raise AdmissionUnavailable(internal_detail="the clerk is not running")
         if not isinstance(command, Settle | NoteProgress) and self._queue.qsize() >= self._queue_limit:
             raise ServerOverloaded
         assert self._loop is not None, "the clerk has not been started"
@@ -167,11 +178,20 @@ class Clerk:
                     time.sleep(_RETRY_SECONDS)
             self._release(connection)
         except Exception:
-            self.is_healthy = False
             logger.exception("the clerk's thread failed")
             raise
         finally:
+            self.is_healthy = False
+            self._turn_away_queued()
             connection.close()
+
+    def _turn_away_queued(self) -> None:
+        """Answer whoever is still in the queue of a clerk that has ended: nobody may wait for ever."""
+        while not self._queue.empty():
+            entry = self._queue.get()
+            if entry is not None:
+                error = AdmissionUnavailable(internal_detail="the clerk has stopped")
+                self._give_back([entry], error, keep_settlements=False)
 
     def _gather(self) -> list[_Entry | None]:
         """Wait for a question (or the next tick) and take what has queued up with it; None, last, means stop."""
@@ -223,10 +243,7 @@ class Clerk:
             if isinstance(entry.command, Settle) and keep_settlements:
                 self._unbooked.append(entry)
                 continue
-            if isinstance(entry.command, Admit):
-                # The commit may have got through although its answer did not: then its hold has no owner.
-                self._context.abandoned.add(entry.command.request_id)
-            elif isinstance(entry.command, Settle):
+            if isinstance(entry.command, Settle):
                 logger.critical("a settlement cannot be booked, its hold will expire: %s", entry.command)
             self._resolve([(entry.future, None, error)])
 
@@ -236,16 +253,30 @@ class Clerk:
             return
         assert self._loop is not None
         try:
-            self._loop.call_soon_threadsafe(_set_results, results)
+            self._loop.call_soon_threadsafe(self._set_results, results)
         except RuntimeError:  # the loop is closed: nobody waits any more
             logger.debug("answers came after the event loop had closed")
+
+    def _set_results(self, results: list[_Result]) -> None:
+        for future, answer, error in results:
+            if future is None:
+                continue
+            if future.done():
+                if isinstance(answer, Admitted):
+                    # The caller left while it was being admitted: nobody will settle this hold.
+                    self._context.abandon(answer.request_id)
+            elif error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(answer)
 
     def _is_done(self) -> bool:
         assert self._stop_deadline is not None
         if self._unbooked and time.monotonic() < self._stop_deadline:
             return False
-        for entry in self._unbooked:
-            logger.critical("stopped without the database: this settlement is left to its hold's expiry: %s", entry)
+        error = AdmissionUnavailable(internal_detail="stopped without the database")
+        self._give_back(self._unbooked, error, keep_settlements=False)
+        self._unbooked = []
         return self._queue.empty()
 
     def _release(self, connection: BaseDatabaseWrapper) -> None:
@@ -254,13 +285,3 @@ class Clerk:
                 self._context.lease.release(Sql(connection))
         except (OperationalError, InterfaceError) as error:
             logger.warning("the lease could not be released, it will run out: %s", error)
-
-
-def _set_results(results: list[_Result]) -> None:
-    for future, answer, error in results:
-        if future is None or future.done():
-            continue
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(answer)

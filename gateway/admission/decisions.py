@@ -7,7 +7,7 @@ decisions, and two calls of one batch cannot both take the last place.
 from dataclasses import dataclass, field
 
 from billing.errors import InsufficientBalance
-from billing.journal import AccountState, NewUsage, OpenHold
+from billing.journal import AccountState, EarlierUsage, NewUsage, OpenHold
 from billing.models import TransferKind
 from common.errors import AuthenticationFailed
 from common.sql import Row
@@ -55,9 +55,8 @@ def decide_admission(state: AdmissionState, question: Admit) -> Admitted | Refus
         output_tokens=question.output_tokens,
         amount_nanousd=question.amount_nanousd,
     )
-    owners = _owners(state, principal)
+    owners = _roll_owners(state, principal)
     for counters, limits in owners:
-        limit_rules.roll_forward(counters, limits, state.now_us)
         refusal = limit_rules.find_refusal(counters, limits, demand, state.now_us)
         if refusal is not None:
             return Refused(error=refusal_error(refusal), limits=_tightest_readings(owners))
@@ -123,21 +122,24 @@ def decide_settlement(
 
 
 def decide_late_settlement(
-    state: AdmissionState, usage: NewUsage, principal: Principal, *, charged_before_nanousd: int
+    state: AdmissionState, usage: NewUsage, principal: Principal, before: EarlierUsage
 ) -> tuple[Settled, list[Movement]]:
     """Charge a call whose hold expired under it (its process could not reach the database for a whole lease).
 
-    The reserved money may have gone to other calls since, so only what is available is taken.
+    What was reserved may have gone to other calls since, so no more is taken than the hold was, than is available
+    now, and than the budgets of the call's day and month still allow.
     """
     account = state.accounts[usage.customer_id]
-    due = max(0, usage.cost_nanousd - charged_before_nanousd)
-    charged = max(0, min(due, account.available_nanousd))
+    owners = _roll_owners(state, principal)
+    day, month = limit_rules.day_number(usage.started_us), limit_rules.month_number(usage.started_us)
+    due = min(usage.cost_nanousd, before.held_nanousd) - before.charged_nanousd
+    room = [limit_rules.budget_left(counters, limits, day=day, month=month) for counters, limits in owners]
+    charged = max(0, min([due, account.available_nanousd, *(left for left in room if left is not None)]))
     account.posted_nanousd -= charged
-    for counters, limits in _owners(state, principal):
-        limit_rules.roll_forward(counters, limits, state.now_us)
-        if counters.day == limit_rules.day_number(usage.started_us):
+    for counters, _ in owners:
+        if counters.day == day:
             counters.day_posted_nanousd += charged
-        if counters.month == limit_rules.month_number(usage.started_us):
+        if counters.month == month:
             counters.month_posted_nanousd += charged
     movements = []
     if charged:
@@ -153,11 +155,20 @@ def decide_late_settlement(
     return Settled(charged_nanousd=charged, available_nanousd=account.available_nanousd), movements
 
 
-def _owners(state: AdmissionState, principal: Principal) -> tuple[tuple[Counters, LimitValues], ...]:
-    return (
+def _roll_owners(state: AdmissionState, principal: Principal) -> tuple[tuple[Counters, LimitValues], ...]:
+    """Bring the counters of customer and key to one moment and return them with their limits.
+
+    The moment is the latest that any of them has seen: where another machine's clock is ahead, both must be in the
+    same day, because a hold remembers one.
+    """
+    owners = (
         (state.counters[principal.customer_owner], principal.customer_limits),
         (state.counters[principal.key_owner], principal.key_limits),
     )
+    moment_us = max(state.now_us, owners[0][0].updated_us, owners[1][0].updated_us)
+    for counters, limits in owners:
+        limit_rules.roll_forward(counters, limits, moment_us)
+    return owners
 
 
 def _tightest_readings(owners: tuple[tuple[Counters, LimitValues], ...]) -> tuple[LimitReading, ...]:

@@ -45,6 +45,23 @@ def write_draft(
     ).decode()
 
 
+def usage_of_unreadable(hold: OpenHold) -> NewUsage:
+    """Return what releases a hold whose draft cannot be read: a call without cost, not fit to be recorded."""
+    customer, key = hold.owners.split(",")
+    return NewUsage(
+        request_id=hold.request_id,
+        customer_id=int(customer.removeprefix("customer:")),
+        api_key_id=int(key.removeprefix("key:")),
+        operation="",
+        model="",
+        price_version_id=0,
+        status=UsageStatus.LOST.value,
+        source=UsageSource.NONE.value,
+        is_stream=False,
+        started_us=hold.created_us,
+    )
+
+
 def usage_of_expired(hold: OpenHold, prices: PriceBook, *, now_us: int) -> NewUsage:
     """Return the usage record of a hold that nobody settled."""
     draft = orjson.loads(hold.draft)

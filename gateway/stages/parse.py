@@ -10,9 +10,6 @@ from gateway.chat.parameters import check_parameters
 from gateway.errors import BodyInvalid, MessagesTooMany
 from gateway.runtime import Runtime
 
-# Beyond it counting stops: no model that is known has a window of that size.
-_MOST_TOKENS_COUNTED = 10_000_000
-
 
 async def parse(runtime: Runtime, exchange: Exchange) -> None:
     """Fill in the call and the count of its input.
@@ -27,9 +24,7 @@ async def parse(runtime: Runtime, exchange: Exchange) -> None:
     if len(messages) > runtime.max_messages:
         raise MessagesTooMany(count=len(messages), limit=runtime.max_messages)
     exchange.call = _chat_call(body, always_streams=exchange.always_streams)
-    windows = [model.context_window for model in runtime.clerk.catalogue.models.values()]
-    enough = max(windows, default=_MOST_TOKENS_COUNTED)
-    exchange.input_count = await count_input(body, enough=min(enough, _MOST_TOKENS_COUNTED))
+    exchange.input_count = await count_input(body, enough=runtime.clerk.catalogue.largest_window)
 
 
 def _read_json(raw: bytes) -> dict[str, Any]:

@@ -53,5 +53,6 @@ def plan_call(call: ChatCall, counted: InputCount, principal: Principal, catalog
 
 
 def estimated_input(model: ModelEntry, counted: InputCount) -> int:
-    """Return the input's upper bound for a model: our count with its factor, and its bound for images."""
-    return -(-counted.text_tokens * model.input_estimate_percent // 100) + counted.images * model.image_tokens
+    """Return the input's upper bound for a model: our count with its factor, its template, its bound for images."""
+    text = -(-counted.text_tokens * model.input_estimate_percent // 100)
+    return text + model.input_overhead_tokens + counted.images * model.image_tokens

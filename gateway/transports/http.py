@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -212,6 +213,7 @@ def client_address_of(scope: Scope, runtime: Runtime) -> str | None:
     return _valid_address(client[0]) if client else None
 
 
+@lru_cache(maxsize=4096)
 def _valid_address(text: str) -> str | None:
     try:
         return str(ipaddress.ip_address(text))

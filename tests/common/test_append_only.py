@@ -87,7 +87,7 @@ def assert_refuses_changes(model: type[AppendOnlyModel]) -> None:
             ),
         ]
     for way in ways:
-        with pytest.raises(DatabaseError, match="append-only|protected foreign keys"), transaction.atomic():
+        with pytest.raises(DatabaseError, match=r"append-only|protected foreign keys"), transaction.atomic():
             way()
     assert list(model.objects.order_by("pk").values()) == before
 

@@ -134,9 +134,7 @@ def test_a_revocation_raises_it() -> None:
 def test_the_traffic_of_calls_raises_nothing() -> None:
     issued = make_key()
     with nothing_raised():
-        ApiKey.objects.filter(pk=issued.key.pk).update(
-            last_used_at=datetime.now(UTC), last_used_address="127.0.0.1"
-        )
+        ApiKey.objects.filter(pk=issued.key.pk).update(last_used_at=datetime.now(UTC), last_used_address="127.0.0.1")
         LimitState.objects.create(owner="key:1")
         Worker.objects.create(host="here", pid=1, started_us=0, lease_until_us=0)
 

@@ -1,24 +1,328 @@
+"""The clerk's thread: exact under a crowd, closed when the database fails, and no settlement is lost."""
+
 import asyncio
+import logging
+import sqlite3
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
+from django.db import IntegrityError, OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
 
-from billing.models import Account
-from gateway.admission.commands import Admitted
-from tests.factories import funded_call
+from billing.accounts import get_balance
+from billing.models import Hold, UsageRecord
+from billing.tokens import TokenCounts
+from common.errors import InternalError
+from gateway.admission import clerk as clerk_module
+from gateway.admission.batch import run_batch
+from gateway.admission.clerk import Clerk
+from gateway.admission.commands import Admitted, FindPrincipal, NoteProgress, Refused, Settled
+from gateway.errors import AdmissionUnavailable, ServerOverloaded
+from gateway.models import Worker
+from tests.admitting import assert_books_agree
+from tests.factories import FundedCall, funded_call
+
+OffLoop = Callable[..., Awaitable[Any]]
+CROWD = 200
+
+# Each lets exactly ten calls of 10 input tokens, 20 output tokens and 100 nano-USD pass, however many ask at once.
+TEN_CALLS: dict[str, dict[str, Any]] = {
+    "money": {"credit_nanousd": 1_099},
+    "requests of the plan": {"plan_limits": {"requests_per_minute": 10}},
+    "input tokens of the customer": {"customer_limits": {"input_tokens_per_minute": 109}},
+    "output tokens of the key": {"key_limits": {"output_tokens_per_minute": 219}},
+    "places of the key": {"key_limits": {"concurrency": 10}},
+    "day's budget of the key": {"key_limits": {"spend_per_day_nanousd": 1_099}},
+    "month's budget of the customer": {"customer_limits": {"spend_per_month_nanousd": 1_099}},
+}
 
 
-async def test_x(clerk, off_loop):
-    call = await off_loop(funded_call, credit_nanousd=10_000_000)
-    answers = await asyncio.gather(*[clerk.submit(call.admit()) for _ in range(200)])
-    assert sum(isinstance(a, Admitted) for a in answers) == 10
+def _make(**options: Any) -> FundedCall:
+    """Make a call whose rates refill so slowly that a test sees nothing of it (a token takes half a second)."""
+    return funded_call(**options)
 
 
-@pytest.mark.django_db(transaction=True)
-def test_y():
-    assert Account.objects.count() == 0
-    funded_call()
+async def _crowd(clerk: Clerk, call: FundedCall, clients: int = CROWD) -> list[str]:
+    """Let `clients` ask at once; return the requests that passed, having checked that the others were told why."""
+    questions = [call.admit(amount_nanousd=100) for _ in range(clients)]
+    answers = await asyncio.gather(*(clerk.submit(question) for question in questions))
+    assert all(isinstance(answer, Admitted | Refused) for answer in answers)
+    return [answer.request_id for answer in answers if isinstance(answer, Admitted)]
 
 
-def test_z(transactional_db):
-    assert Account.objects.count() == 0
-    funded_call()
+@pytest.mark.parametrize("kind", TEN_CALLS)
+async def test_of_two_hundred_clients_at_once_exactly_ten_pass(clerk: Clerk, off_loop: OffLoop, kind: str) -> None:
+    call = await off_loop(_make, **TEN_CALLS[kind])
+    passed = await _crowd(clerk, call)
+    assert len(passed) == 10
+    await off_loop(assert_books_agree, call.customer_id)
+
+
+@pytest.mark.parametrize("kind", ["money", "places of the key", "day's budget of the key"])
+async def test_what_the_ten_give_back_lets_ten_others_pass(clerk: Clerk, off_loop: OffLoop, kind: str) -> None:
+    call = await off_loop(_make, **TEN_CALLS[kind])
+    for _ in range(3):
+        passed = await _crowd(clerk, call)
+        assert len(passed) == 10
+        await asyncio.gather(*(clerk.submit(call.settle(request_id, cost_nanousd=0)) for request_id in passed))
+    await off_loop(assert_books_agree, call.customer_id)
+
+
+async def test_whatever_the_crowd_does_the_money_is_never_overspent(clerk: Clerk, off_loop: OffLoop) -> None:
+    call = await off_loop(_make, credit_nanousd=1_000)
+
+    async def client(number: int) -> int:
+        answer = await clerk.submit(call.admit(amount_nanousd=100))
+        if not isinstance(answer, Admitted):
+            return 0
+        settled = await clerk.submit(
+            call.settle(answer.request_id, cost_nanousd=number % 150, tokens=TokenCounts(output=1))
+        )
+        assert settled.available_nanousd >= 0
+        return settled.charged_nanousd
+
+    charged = sum(await asyncio.gather(*(client(number) for number in range(CROWD))))
+    balance = await off_loop(get_balance, call.customer_id)
+    assert (balance.posted_nanousd, balance.held_nanousd) == (1_000 - charged, 0)
+    await off_loop(assert_books_agree, call.customer_id)
+
+
+# ---- bounds and ends
+
+
+async def test_beyond_the_queues_bound_new_work_is_refused_and_settlements_are_not(
+    clerk: Clerk, off_loop: OffLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = await off_loop(_make)
+    (request_id,) = await _crowd(clerk, call, 1)
+    may_go_on = _pause_batches(monkeypatch)
+    first = clerk.submit(call.admit())
+    await _until(lambda: clerk.waiting == 0)
+    monkeypatch.setattr(clerk, "_queue_limit", 2)
+    queued = [clerk.submit(call.admit()), clerk.submit(FindPrincipal(hashes=("0",)))]
+    for question in (call.admit(), FindPrincipal(hashes=("0",))):
+        with pytest.raises(ServerOverloaded) as refused:
+            clerk.submit(question)  # type: ignore[call-overload]
+    assert refused.value.retry_after_seconds == 1
+    settling = clerk.submit(call.settle(request_id))
+    clerk.note(NoteProgress(request_id=request_id, output_tokens=1))
+    may_go_on.set()
+    await asyncio.gather(first, *queued)
+    assert isinstance(await settling, Settled)
+
+
+async def test_a_caller_that_left_while_it_was_admitted_leaves_no_hold(
+    clerk: Clerk, off_loop: OffLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = await off_loop(_make, credit_nanousd=100)
+    may_go_on = _pause_batches(monkeypatch)
+    future = clerk.submit(call.admit(amount_nanousd=100))
+    await _until(lambda: clerk.waiting == 0)
+    future.cancel()
+    may_go_on.set()
+    await clerk.submit(FindPrincipal(hashes=("0",)))
+    assert len(await _crowd(clerk, call, 1)) == 1
+    await off_loop(assert_books_agree, call.customer_id)
+
+
+async def test_stopping_books_what_is_queued_and_gives_up_the_lease(transactional_db: None, off_loop: OffLoop) -> None:
+    clerk = Clerk(queue_limit=1_000, batch_limit=4, lease_seconds=15)
+    await clerk.start()
+    assert clerk.is_healthy
+    call = await off_loop(_make, credit_nanousd=10_000)
+    passed = await _crowd(clerk, call, 20)
+    settling = [clerk.submit(call.settle(request_id, cost_nanousd=10)) for request_id in passed]
+    await clerk.stop(timeout_seconds=5)
+    assert [s.charged_nanousd for s in await asyncio.gather(*settling)] == [10] * 20
+    assert await off_loop(lambda: list(Worker.objects.values_list("lease_until_us", flat=True))) == [0]
+    await off_loop(assert_books_agree, call.customer_id)
+    await clerk.stop(timeout_seconds=5)
+
+
+async def test_a_stopped_clerk_lets_nobody_wait(transactional_db: None, off_loop: OffLoop) -> None:
+    clerk = Clerk(queue_limit=1_000, batch_limit=4, lease_seconds=15)
+    call = await off_loop(_make)
+    with pytest.raises(AdmissionUnavailable):
+        clerk.submit(call.admit())
+    await clerk.start()
+    await clerk.stop(timeout_seconds=5)
+    assert not clerk.is_healthy
+    with pytest.raises(AdmissionUnavailable):
+        clerk.submit(call.admit())
+
+
+async def test_a_clerk_whose_thread_dies_answers_whoever_waits(
+    clerk: Clerk, off_loop: OffLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = await off_loop(_make)
+    may_go_on = _pause_batches(monkeypatch)
+    first = clerk.submit(call.admit())
+    await _until(lambda: clerk.waiting == 0)
+    waiting = [clerk.submit(call.admit()), clerk.submit(call.settle("req_1"))]
+
+    def fail(_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(clerk, "_gather", lambda: fail(None))
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    may_go_on.set()
+    assert isinstance(await first, Admitted)
+    for future in waiting:
+        with pytest.raises(AdmissionUnavailable):
+            await future
+    assert not clerk.is_healthy
+
+
+# ---- the database fails
+
+
+async def test_without_the_database_admissions_are_refused_and_settlements_are_booked_later(
+    clerk: Clerk, off_loop: OffLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clerk_module, "_RETRY_SECONDS", 0.01)
+    call = await off_loop(_make, credit_nanousd=1_000)
+    passed = await _crowd(clerk, call, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(clerk_module, "run_batch", _break_the_connection)
+        settling = [clerk.submit(call.settle(request_id, cost_nanousd=10)) for request_id in passed]
+        for question in (call.admit(), FindPrincipal(hashes=("0",))):
+            with pytest.raises(AdmissionUnavailable) as refused:
+                await clerk.submit(question)  # type: ignore[call-overload]
+        assert refused.value.retry_after_seconds is not None
+        assert not clerk.is_healthy
+        assert not any(future.done() for future in settling)
+        assert await off_loop(UsageRecord.objects.count) == 0
+    assert [s.charged_nanousd for s in await asyncio.gather(*settling)] == [10, 10, 10]
+    assert clerk.is_healthy
+    assert len(await _crowd(clerk, call, 1)) == 1
+    await off_loop(assert_books_agree, call.customer_id)
+
+
+def _break_the_connection(connection: BaseDatabaseWrapper, *arguments: Any) -> Any:
+    """Run a batch on a connection that breaks in its middle: the driver's own connection is closed under it."""
+    connection.ensure_connection()
+    driver = connection.connection
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            (pid,) = cursor.fetchone()
+        killer = connection.copy()
+        with killer.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+        killer.close()
+    else:
+        # Every statement fails from here on, as with a disk that is gone.
+        driver.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)
+        connection.connection = _Broken(driver)
+    return run_batch(connection, *arguments)
+
+
+class _Broken:
+    """A SQLite connection whose file cannot be read any more."""
+
+    def __init__(self, driver: sqlite3.Connection) -> None:
+        self._driver = driver
+
+    def cursor(self, *_: object, **__: object) -> Any:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    def close(self) -> None:
+        self._driver.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._driver, name)
+
+
+async def test_a_stop_without_the_database_ends_in_time_and_says_what_it_left(
+    transactional_db: None, off_loop: OffLoop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(clerk_module, "_RETRY_SECONDS", 0.01)
+    clerk = Clerk(queue_limit=1_000, batch_limit=100, lease_seconds=15)
+    await clerk.start()
+    call = await off_loop(_make, credit_nanousd=1_000)
+    (request_id,) = await _crowd(clerk, call, 1)
+    with monkeypatch.context() as patch, caplog.at_level(logging.CRITICAL):
+        patch.setattr(clerk_module, "run_batch", _fail_with(OperationalError("gone")))
+        settling = clerk.submit(call.settle(request_id))
+        await clerk.stop(timeout_seconds=0.05)
+        with pytest.raises(AdmissionUnavailable):
+            await settling
+    assert request_id in caplog.text
+    # Another process releases what was left, at once: the lease was given up.
+    other = Clerk(queue_limit=1_000, batch_limit=100, lease_seconds=15)
+    await other.start()
+    await other.stop(timeout_seconds=5)
+    assert await off_loop(Hold.objects.count) == 0
+    await off_loop(assert_books_agree, call.customer_id)
+
+
+async def test_a_start_without_the_database_fails_and_can_be_repeated(
+    transactional_db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clerk = Clerk(queue_limit=1_000, batch_limit=100, lease_seconds=15)
+    with monkeypatch.context() as patch:
+        patch.setattr(clerk_module, "run_batch", _fail_with(OperationalError("gone")))
+        with pytest.raises(AdmissionUnavailable):
+            await clerk.start()
+    await clerk.start()
+    assert clerk.is_healthy
+    await clerk.stop(timeout_seconds=5)
+
+
+def _fail_with(error: Exception) -> Callable[..., Any]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
+
+
+# ---- one bad question
+
+
+async def test_a_question_that_spoils_its_batch_fails_alone(
+    clerk: Clerk, off_loop: OffLoop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    call = await off_loop(_make, credit_nanousd=1_000)
+    settled_id, poisoned_id = await _crowd(clerk, call, 2)
+    may_go_on = _pause_batches(monkeypatch)
+    first = clerk.submit(FindPrincipal(hashes=("0",)))
+    await _until(lambda: clerk.waiting == 0)
+    good = call.settle(settled_id, cost_nanousd=10)
+    poison = call.settle(poisoned_id, cost_nanousd=10)
+    poison = replace(poison, usage=replace(poison.usage, tokens=TokenCounts(input=-1)))
+    futures = [clerk.submit(call.admit(amount_nanousd=100)), clerk.submit(poison), clerk.submit(good)]
+    with caplog.at_level(logging.CRITICAL):
+        may_go_on.set()
+        await first
+        answers = await asyncio.gather(*futures, return_exceptions=True)
+    assert isinstance(answers[0], Admitted)
+    assert isinstance(answers[1], InternalError)
+    assert IntegrityError.__name__ in str(answers[1].internal_detail)
+    assert answers[2] == Settled(charged_nanousd=10, available_nanousd=1_000 - 10 - 200)
+    assert poisoned_id in caplog.text
+    assert await off_loop(lambda: set(Hold.objects.values_list("request_id", flat=True))) == {
+        poisoned_id,
+        answers[0].request_id,
+    }
+    await off_loop(assert_books_agree, call.customer_id)
+
+
+def _pause_batches(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Hold every batch back until the returned event is set."""
+    may_go_on = threading.Event()
+
+    def run(*arguments: Any) -> Any:
+        assert may_go_on.wait(10)
+        return run_batch(*arguments)
+
+    monkeypatch.setattr(clerk_module, "run_batch", run)
+    return may_go_on
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0)

@@ -1,0 +1,62 @@
+"""Every failure of a REST endpoint in the one error shape."""
+
+import logging
+from typing import Any
+
+from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
+from django.http import Http404
+from rest_framework import exceptions
+from rest_framework.response import Response
+
+from common.errors import InternalError, InvalidRequest, NotFound, PermissionDenied, RateLimited, TollkeeperError
+from common.ids import make_id
+from gateway.errors import BodyInvalid, MethodNotAllowed
+
+logger = logging.getLogger(__name__)
+
+
+def render_exception(exception: Exception, context: dict[str, Any]) -> Response:
+    """Return the answer of an exception; what we did not foresee is logged under the request id."""
+    request_id = make_id("req")
+    error = _as_ours(exception, context)
+    if isinstance(error, InternalError):
+        logger.error("%s: %s failed", request_id, context.get("view"), exc_info=exception)
+    headers = {"x-request-id": request_id, **error.headers()}
+    if error.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    if isinstance(error, MethodNotAllowed):
+        headers["allow"] = str(error.details["allowed"])
+    return Response(error.as_body(request_id=request_id), status=error.status, headers=headers)
+
+
+def _as_ours(exception: Exception, context: dict[str, Any]) -> TollkeeperError:
+    match exception:
+        case TollkeeperError():
+            return exception
+        case Http404() | exceptions.NotFound():
+            return NotFound("There is no such thing, or not for this key.")
+        case DjangoPermissionDenied() | exceptions.PermissionDenied():
+            return PermissionDenied("This key may not do that.")
+        case exceptions.MethodNotAllowed():
+            view = context.get("view")
+            return MethodNotAllowed(
+                method=context["request"].method, allowed=", ".join(view.allowed_methods) if view else ""
+            )
+        case exceptions.ParseError() | exceptions.UnsupportedMediaType():
+            return BodyInvalid(f"The body cannot be read: {exception.detail}")
+        case exceptions.ValidationError():
+            return _of_validation(exception.detail)
+        case exceptions.Throttled():
+            return RateLimited("Too many requests.", retry_after_seconds=int(exception.wait or 1))
+        case _:
+            return InternalError(internal_detail=repr(exception))
+
+
+def _of_validation(detail: Any) -> InvalidRequest:
+    """Return the first problem of a serializer's errors, with the field's name as `param`."""
+    if isinstance(detail, dict) and detail:
+        name, problems = next(iter(detail.items()))
+        first = problems[0] if isinstance(problems, list) and problems else problems
+        return InvalidRequest(f"'{name}': {first}", param=str(name))
+    first = detail[0] if isinstance(detail, list) and detail else detail
+    return InvalidRequest(str(first))

@@ -1,0 +1,102 @@
+"""A client that hides nothing of what arrives: status, headers, events as they came, and how the body ended."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from tests.flows.platform import Caller, Server
+
+TIMEOUT = aiohttp.ClientTimeout(total=60)
+JsonObject = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A whole answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    raw: bytes
+
+    @property
+    def body(self) -> JsonObject:
+        """Return the JSON object of an answer that is no stream."""
+        parsed: JsonObject = json.loads(self.raw)
+        return parsed
+
+    @property
+    def error(self) -> JsonObject:
+        """Return the error of an answer or, for a stream, of its last event."""
+        found: JsonObject = (self.events[-1] if self.is_stream else self.body)["error"]
+        return found
+
+    @property
+    def is_stream(self) -> bool:
+        return self.headers["content-type"].startswith("text/event-stream")
+
+    @property
+    def data(self) -> list[str]:
+        """Return the data of a stream's events, each of which the platform writes on one line."""
+        return [line[6:] for line in self.raw.decode().split("\n") if line.startswith("data: ")]
+
+    @property
+    def ids(self) -> list[int]:
+        """Return the ids of a stream's events."""
+        return [int(line[4:]) for line in self.raw.decode().split("\n") if line.startswith("id: ")]
+
+    @property
+    def events(self) -> list[JsonObject]:
+        """Return a stream's events but [DONE]."""
+        return [json.loads(data) for data in self.data if data != "[DONE]"]
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether a stream ended with [DONE]."""
+        return self.data[-1:] == ["[DONE]"]
+
+    @property
+    def text(self) -> str:
+        """Return the content of an answer or stream, of all choices."""
+        if not self.is_stream:
+            return "".join(choice["message"]["content"] or "" for choice in self.body["choices"])
+        choices = [choice for event in self.events for choice in event.get("choices", ())]
+        return "".join(choice["delta"].get("content") or "" for choice in choices)
+
+
+def chat_body(caller: Caller, **options: Any) -> JsonObject:
+    """Return a call's body; one short message unless `options` say otherwise."""
+    return {"model": caller.model, "messages": [{"role": "user", "content": "three plain words"}], **options}
+
+
+@asynccontextmanager
+async def open_client() -> AsyncIterator[aiohttp.ClientSession]:
+    """Open a client whose every request has a connection of its own."""
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)
+    async with aiohttp.ClientSession(connector=connector, timeout=TIMEOUT) as client:
+        yield client
+
+
+async def ask(server: Server, caller: Caller, **options: Any) -> Answer:
+    """Make one call and return its whole answer."""
+    async with open_client() as client:
+        return await ask_with(client, server, caller, **options)
+
+
+async def ask_with(client: aiohttp.ClientSession, server: Server, caller: Caller, **options: Any) -> Answer:
+    """Make one call with an open client."""
+    url = f"{server.base_url}/chat/completions"
+    async with client.post(url, json=chat_body(caller, **options), headers=caller.headers) as response:
+        return Answer(status=response.status, headers=response.headers, raw=await response.read())
+
+
+async def ask_many(server: Server | list[Server], caller: Caller, *, n: int, **options: Any) -> list[Answer]:
+    """Make n calls at once, over n connections, spread over the servers."""
+    servers = server if isinstance(server, list) else [server]
+    async with open_client() as client:
+        calls = [ask_with(client, servers[i % len(servers)], caller, **options) for i in range(n)]
+        return list(await asyncio.gather(*calls))
