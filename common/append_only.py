@@ -101,9 +101,10 @@ def _taken(model: type[AppendOnlyModel]) -> str:
     A null meets nothing, which is also what the conditions of our conditional constraints say.
     """
     options = model._meta
-    unique_sets = [(field.column,) for field in options.local_concrete_fields if field.unique]
+    column_of = {field.name: str(field.column) for field in options.local_concrete_fields}
+    unique_sets = [[str(field.column)] for field in options.local_concrete_fields if field.unique]
     unique_sets += [
-        tuple(options.get_field(name).column for name in constraint.fields)
+        [column_of[name] for name in constraint.fields]
         for constraint in options.constraints
         if isinstance(constraint, models.UniqueConstraint) and constraint.fields
     ]

@@ -47,7 +47,7 @@ def add_up(customer_id: int) -> Books:
     return Books(
         posted_nanousd=received - spent,
         held_nanousd=unresolved.aggregate(total=Sum("amount_nanousd"))["total"] or 0,
-        open_request_ids=frozenset(unresolved.values_list("request_id", flat=True)),
+        open_request_ids=frozenset(str(request_id) for request_id in unresolved.values_list("request_id", flat=True)),
     )
 
 

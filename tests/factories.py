@@ -211,13 +211,18 @@ def funded_call(
     customer = make_customer(
         plan=make_plan(**(plan_limits or {})), credit_nanousd=credit_nanousd, limits=customer_limits
     )
-    issued = make_key(customer, limits=key_limits)
-    version = PriceVersion.objects.filter(model=name).latest("effective_from")
+    return known_call(token=make_key(customer, limits=key_limits).token, model=name)
+
+
+def known_call(*, token: str, model: str) -> FundedCall:
+    """Return the call of a key and model that exist, e.g. in another process than the one that made them."""
+    principal = find_principal(token)
+    version = PriceVersion.objects.filter(model=model).latest("effective_from")
     return FundedCall(
-        customer_id=customer.pk,
-        model=name,
-        token=issued.token,
-        principal=find_principal(issued.token),
+        customer_id=principal.customer_id,
+        model=model,
+        token=token,
+        principal=principal,
         price=get_price(version.pk),
         catalogue_generation=read_generation(Sql(connection)),
     )

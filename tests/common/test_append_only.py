@@ -17,7 +17,7 @@ from tests.factories import FundedCall, funded_call, make_customer
 
 pytestmark = pytest.mark.django_db
 
-PROTECTED = [Transfer, UsageRecord, PriceVersion]
+PROTECTED: list[type[AppendOnlyModel]] = [Transfer, UsageRecord, PriceVersion]
 
 
 def _vendor_is(vendor: str) -> None:
@@ -40,25 +40,27 @@ def _fill() -> FundedCall:
 
 
 def _columns(model: type[models.Model]) -> str:
-    return ", ".join(field.column for field in model._meta.local_concrete_fields)
+    return ", ".join(str(field.column) for field in model._meta.local_concrete_fields)
 
 
 def _copied(model: type[models.Model], **changed: str) -> str:
     """Return the SELECT of all rows of a table with some columns replaced."""
-    return "SELECT " + ", ".join(changed.get(field.column, field.column) for field in model._meta.local_concrete_fields)
+    return "SELECT " + ", ".join(
+        changed.get(str(field.column), str(field.column)) for field in model._meta.local_concrete_fields
+    )
 
 
 def assert_refuses_changes(model: type[AppendOnlyModel]) -> None:
     """Try every way of changing the rows of `model`, and check that they are what they were."""
     table = model._meta.db_table
-    row = model.objects.earliest("pk")
-    before = list(model.objects.order_by("pk").values())
+    row = model._default_manager.earliest("pk")
+    before = list(model._default_manager.order_by("pk").values())
     ways: list[Callable[[], object]] = [
         row.save,
         row.delete,
-        lambda: model.objects.update(id=models.F("id")),
-        lambda: model.objects.bulk_update([row], [model._meta.local_concrete_fields[1].name]),
-        lambda: model.objects.filter(pk=row.pk)._raw_delete(using="default"),
+        lambda: model._default_manager.update(id=models.F("id")),
+        lambda: model._default_manager.bulk_update([row], [model._meta.local_concrete_fields[1].name]),
+        lambda: model._default_manager.filter(pk=row.pk)._raw_delete(using="default"),
         lambda: _run_sql(f"UPDATE {table} SET id = id"),
         lambda: _run_sql(f"DELETE FROM {table}"),
         lambda: _run_sql(f"DELETE FROM {table} WHERE id = {row.pk}"),
@@ -89,7 +91,7 @@ def assert_refuses_changes(model: type[AppendOnlyModel]) -> None:
     for way in ways:
         with pytest.raises(DatabaseError, match=r"append-only|protected foreign keys"), transaction.atomic():
             way()
-    assert list(model.objects.order_by("pk").values()) == before
+    assert list(model._default_manager.order_by("pk").values()) == before
 
 
 def test_the_protected_tables_are_ledger_usage_and_prices() -> None:
@@ -126,7 +128,7 @@ def test_a_connection_without_the_pragma_cannot_replace_a_row_by_a_unique_value(
         reference="line-1",
         created_at="2026-11-21 12:00:00+00:00",
     )
-    before = list(model.objects.order_by("pk").values())
+    before = list(model._default_manager.order_by("pk").values())
     table = model._meta.db_table
     _run_sql("PRAGMA recursive_triggers=OFF")
     try:
@@ -134,7 +136,7 @@ def test_a_connection_without_the_pragma_cannot_replace_a_row_by_a_unique_value(
             _run_sql(f"REPLACE INTO {table} ({_columns(model)}) {_copied(model, **fresh)} FROM {table}")
     finally:
         _run_sql("PRAGMA recursive_triggers=ON")
-    assert list(model.objects.order_by("pk").values()) == before
+    assert list(model._default_manager.order_by("pk").values()) == before
 
 
 @pytest.mark.django_db(transaction=True)

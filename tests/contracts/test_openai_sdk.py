@@ -353,7 +353,7 @@ def test_unknown_parameters_are_refused_with_their_names(client: OpenAI, caller:
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
         ({"messages": [{"role": "pilot", "content": "x"}]}, "messages[0].role"),
-        ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "messages[0].content[0].type"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
         ({"n": 0}, "n"),
         ({"max_completion_tokens": 0}, "max_completion_tokens"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
@@ -385,6 +385,7 @@ class Refusal:
     behaviour: Behaviour | None = None
     token: str | None = None
     prepare: Callable[[Caller], object] | None = None
+    calls_before: int = 0
     retryable: bool = False
 
 
@@ -457,7 +458,8 @@ REFUSALS = {
         code="rate_limit_exceeded",
         raises=openai.RateLimitError,
         status=429,
-        customer={"plan_limits": {"requests_per_minute": 0}},
+        customer={"plan_limits": {"requests_per_minute": 1}},
+        calls_before=1,
         retryable=True,
     ),
     "concurrency limit": Refusal(
@@ -518,6 +520,9 @@ def test_each_error_raises_the_sdks_matching_exception(platform: Platform, name:
     caller = platform.make_caller(model=platform.make_model(**(refusal.model or {})), **(refusal.customer or {}))
     if refusal.prepare is not None:
         platform.run(refusal.prepare, caller)
+    with open_client(platform, caller) as client:
+        for _ in range(refusal.calls_before):
+            client.chat.completions.create(model=caller.model, messages=MESSAGES)
     if refusal.behaviour is not None:
         platform.upstream.queue(refusal.behaviour, target=caller.model)
     call = {"model": caller.model, "messages": MESSAGES, "stream": stream, **(refusal.call or {})}

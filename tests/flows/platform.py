@@ -219,10 +219,11 @@ class Platform:
     def make_model(self, *, upstream: dict[str, Any] | None = None, **options: Any) -> str:
         """Create a model of the scripted upstream, with a price of 1 and 4 USD per million tokens; return its name.
 
-        `upstream` are columns of its upstream row; the rest is as in `factories.make_model`.
+        `upstream` are columns of its upstream row; the rest is as in `factories.make_model`. Nothing is added to the
+        counted input, so that a test can tell a hold by eye.
         """
         row = self.make_upstream(**(upstream or {}))
-        return self.run(factories.make_model, **{"upstream": row, **options}).name
+        return self.run(factories.make_model, **{"upstream": row, "input_overhead_tokens": 0, **options}).name
 
     def add_deployment(self, model: str, *, priority: int, **upstream: Any) -> str:
         """Serve a model by one more upstream; return that upstream's name."""

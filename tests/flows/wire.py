@@ -100,3 +100,60 @@ async def ask_many(server: Server | list[Server], caller: Caller, *, n: int, **o
     async with open_client() as client:
         calls = [ask_with(client, servers[i % len(servers)], caller, **options) for i in range(n)]
         return list(await asyncio.gather(*calls))
+
+
+class RawCall:
+    """One call over a plain socket, for clients that leave, stall, or send what no library would."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.port: int = writer.get_extra_info("sockname")[1]
+        self.seen = b""
+
+    @classmethod
+    async def connect(cls, server: Server) -> "RawCall":
+        """Connect, and send nothing yet."""
+        return cls(*await asyncio.open_connection("127.0.0.1", server.port))
+
+    @classmethod
+    async def start(cls, server: Server, caller: Caller, **options: Any) -> "RawCall":
+        """Connect and send a whole call."""
+        call = await cls.connect(server)
+        body = json.dumps(chat_body(caller, **options)).encode()
+        call.writer.write(cls.head(caller, f"content-length: {len(body)}") + body)
+        await call.writer.drain()
+        return call
+
+    @staticmethod
+    def head(caller: Caller, *lines: str) -> bytes:
+        """Return the head of a call's request with the given lines added."""
+        start = ["POST /v1/chat/completions HTTP/1.1", "host: 127.0.0.1", f"authorization: Bearer {caller.token}"]
+        return "\r\n".join([*start, "content-type: application/json", *lines, "", ""]).encode()
+
+    async def read_events(self, n: int) -> None:
+        """Read until n events of a stream have arrived whole."""
+        while self.seen.count(b"\ndata: ") < n or not self.seen.rstrip(b"\r").endswith(b"\n\n\r\n"):
+            self.seen += await self._read_some()
+
+    async def read_to_end(self) -> bytes:
+        """Read until the server closes the connection, and return all that came."""
+        while piece := await self.reader.read(65_536):
+            self.seen += piece
+        return self.seen
+
+    async def read_status(self) -> int:
+        """Read the status line and return the status."""
+        while b"\r\n" not in self.seen:
+            self.seen += await self._read_some()
+        return int(self.seen.split(b" ", 2)[1])
+
+    async def _read_some(self) -> bytes:
+        piece = await self.reader.read(65_536)
+        assert piece, f"the connection ended after {self.seen!r}"
+        return piece
+
+    async def leave(self) -> None:
+        """Close the connection, whatever is still on its way."""
+        self.writer.transport.abort()
+        await asyncio.sleep(0)

@@ -1,5 +1,6 @@
 """The arithmetic of limits never lets more pass than limit and refill, and gives back what was not used."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -230,7 +231,7 @@ def test_places_in_flight_are_limited_and_come_back() -> None:
 def test_a_budget_counts_held_and_spent_and_resets_at_its_window(
     column: str, kind: LimitKind, next_window: datetime
 ) -> None:
-    counters, limits = _counters(), LimitValues(**{column: 100})
+    counters, limits = _counters(), replace(LimitValues(), **{column: 100})  # type: ignore[arg-type]
     assert _try(counters, limits, _demand(amount_nanousd=60), NOON_US) is None
     refusal = _try(counters, limits, _demand(amount_nanousd=41), NOON_US)
     assert refusal is not None

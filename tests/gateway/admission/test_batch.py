@@ -296,6 +296,7 @@ def test_an_expired_stream_is_charged_for_what_it_is_known_to_have_relayed(
     ],
 )
 def test_a_settlement_after_the_expiry_takes_only_what_is_still_owed(
+    *,
     context: BatchContext,
     clock: FrozenClock,
     together: bool,

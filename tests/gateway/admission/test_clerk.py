@@ -4,8 +4,8 @@ import asyncio
 import logging
 import sqlite3
 import threading
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from billing.accounts import get_balance
 from billing.models import Hold, UsageRecord
 from billing.tokens import TokenCounts
+from common.clock import FrozenClock
 from common.errors import InternalError
 from gateway.admission import clerk as clerk_module
 from gateway.admission.batch import run_batch
@@ -40,9 +41,13 @@ TEN_CALLS: dict[str, dict[str, Any]] = {
 }
 
 
-def _make(**options: Any) -> FundedCall:
-    """Make a call whose rates refill so slowly that a test sees nothing of it (a token takes half a second)."""
-    return funded_call(**options)
+@pytest.fixture
+async def clerk(transactional_db: None, clock: FrozenClock) -> AsyncIterator[Clerk]:
+    """Return a clerk whose clock stands still: nothing refills while a crowd is asking."""
+    running = Clerk(queue_limit=2_000, batch_limit=64, lease_seconds=15, clock=clock)
+    await running.start()
+    yield running
+    await running.stop(timeout_seconds=5)
 
 
 async def _crowd(clerk: Clerk, call: FundedCall, clients: int = CROWD) -> list[str]:
@@ -55,7 +60,7 @@ async def _crowd(clerk: Clerk, call: FundedCall, clients: int = CROWD) -> list[s
 
 @pytest.mark.parametrize("kind", TEN_CALLS)
 async def test_of_two_hundred_clients_at_once_exactly_ten_pass(clerk: Clerk, off_loop: OffLoop, kind: str) -> None:
-    call = await off_loop(_make, **TEN_CALLS[kind])
+    call = await off_loop(funded_call, **TEN_CALLS[kind])
     passed = await _crowd(clerk, call)
     assert len(passed) == 10
     await off_loop(assert_books_agree, call.customer_id)
@@ -63,7 +68,7 @@ async def test_of_two_hundred_clients_at_once_exactly_ten_pass(clerk: Clerk, off
 
 @pytest.mark.parametrize("kind", ["money", "places of the key", "day's budget of the key"])
 async def test_what_the_ten_give_back_lets_ten_others_pass(clerk: Clerk, off_loop: OffLoop, kind: str) -> None:
-    call = await off_loop(_make, **TEN_CALLS[kind])
+    call = await off_loop(funded_call, **TEN_CALLS[kind])
     for _ in range(3):
         passed = await _crowd(clerk, call)
         assert len(passed) == 10
@@ -72,7 +77,7 @@ async def test_what_the_ten_give_back_lets_ten_others_pass(clerk: Clerk, off_loo
 
 
 async def test_whatever_the_crowd_does_the_money_is_never_overspent(clerk: Clerk, off_loop: OffLoop) -> None:
-    call = await off_loop(_make, credit_nanousd=1_000)
+    call = await off_loop(funded_call, credit_nanousd=1_000)
 
     async def client(number: int) -> int:
         answer = await clerk.submit(call.admit(amount_nanousd=100))
@@ -82,7 +87,7 @@ async def test_whatever_the_crowd_does_the_money_is_never_overspent(clerk: Clerk
             call.settle(answer.request_id, cost_nanousd=number % 150, tokens=TokenCounts(output=1))
         )
         assert settled.available_nanousd >= 0
-        return settled.charged_nanousd
+        return int(settled.charged_nanousd)
 
     charged = sum(await asyncio.gather(*(client(number) for number in range(CROWD))))
     balance = await off_loop(get_balance, call.customer_id)
@@ -96,11 +101,11 @@ async def test_whatever_the_crowd_does_the_money_is_never_overspent(clerk: Clerk
 async def test_beyond_the_queues_bound_new_work_is_refused_and_settlements_are_not(
     clerk: Clerk, off_loop: OffLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    call = await off_loop(_make)
+    call = await off_loop(funded_call)
     (request_id,) = await _crowd(clerk, call, 1)
-    may_go_on = _pause_batches(monkeypatch)
+    pause = _pause_batches(monkeypatch)
     first = clerk.submit(call.admit())
-    await _until(lambda: clerk.waiting == 0)
+    await pause.begun()
     monkeypatch.setattr(clerk, "_queue_limit", 2)
     queued = [clerk.submit(call.admit()), clerk.submit(FindPrincipal(hashes=("0",)))]
     for question in (call.admit(), FindPrincipal(hashes=("0",))):
@@ -109,7 +114,7 @@ async def test_beyond_the_queues_bound_new_work_is_refused_and_settlements_are_n
     assert refused.value.retry_after_seconds == 1
     settling = clerk.submit(call.settle(request_id))
     clerk.note(NoteProgress(request_id=request_id, output_tokens=1))
-    may_go_on.set()
+    pause.end()
     await asyncio.gather(first, *queued)
     assert isinstance(await settling, Settled)
 
@@ -117,12 +122,12 @@ async def test_beyond_the_queues_bound_new_work_is_refused_and_settlements_are_n
 async def test_a_caller_that_left_while_it_was_admitted_leaves_no_hold(
     clerk: Clerk, off_loop: OffLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    call = await off_loop(_make, credit_nanousd=100)
-    may_go_on = _pause_batches(monkeypatch)
+    call = await off_loop(funded_call, credit_nanousd=100)
+    pause = _pause_batches(monkeypatch)
     future = clerk.submit(call.admit(amount_nanousd=100))
-    await _until(lambda: clerk.waiting == 0)
+    await pause.begun()
     future.cancel()
-    may_go_on.set()
+    pause.end()
     await clerk.submit(FindPrincipal(hashes=("0",)))
     assert len(await _crowd(clerk, call, 1)) == 1
     await off_loop(assert_books_agree, call.customer_id)
@@ -132,7 +137,7 @@ async def test_stopping_books_what_is_queued_and_gives_up_the_lease(transactiona
     clerk = Clerk(queue_limit=1_000, batch_limit=4, lease_seconds=15)
     await clerk.start()
     assert clerk.is_healthy
-    call = await off_loop(_make, credit_nanousd=10_000)
+    call = await off_loop(funded_call, credit_nanousd=10_000)
     passed = await _crowd(clerk, call, 20)
     settling = [clerk.submit(call.settle(request_id, cost_nanousd=10)) for request_id in passed]
     await clerk.stop(timeout_seconds=5)
@@ -144,7 +149,7 @@ async def test_stopping_books_what_is_queued_and_gives_up_the_lease(transactiona
 
 async def test_a_stopped_clerk_lets_nobody_wait(transactional_db: None, off_loop: OffLoop) -> None:
     clerk = Clerk(queue_limit=1_000, batch_limit=4, lease_seconds=15)
-    call = await off_loop(_make)
+    call = await off_loop(funded_call)
     with pytest.raises(AdmissionUnavailable):
         clerk.submit(call.admit())
     await clerk.start()
@@ -157,10 +162,10 @@ async def test_a_stopped_clerk_lets_nobody_wait(transactional_db: None, off_loop
 async def test_a_clerk_whose_thread_dies_answers_whoever_waits(
     clerk: Clerk, off_loop: OffLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    call = await off_loop(_make)
-    may_go_on = _pause_batches(monkeypatch)
+    call = await off_loop(funded_call)
+    pause = _pause_batches(monkeypatch)
     first = clerk.submit(call.admit())
-    await _until(lambda: clerk.waiting == 0)
+    await pause.begun()
     waiting = [clerk.submit(call.admit()), clerk.submit(call.settle("req_1"))]
 
     def fail(_: object) -> None:
@@ -168,7 +173,7 @@ async def test_a_clerk_whose_thread_dies_answers_whoever_waits(
 
     monkeypatch.setattr(clerk, "_gather", lambda: fail(None))
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
-    may_go_on.set()
+    pause.end()
     assert isinstance(await first, Admitted)
     for future in waiting:
         with pytest.raises(AdmissionUnavailable):
@@ -183,7 +188,7 @@ async def test_without_the_database_admissions_are_refused_and_settlements_are_b
     clerk: Clerk, off_loop: OffLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clerk_module, "_RETRY_SECONDS", 0.01)
-    call = await off_loop(_make, credit_nanousd=1_000)
+    call = await off_loop(funded_call, credit_nanousd=1_000)
     passed = await _crowd(clerk, call, 3)
     with monkeypatch.context() as patch:
         patch.setattr(clerk_module, "run_batch", _break_the_connection)
@@ -204,7 +209,6 @@ async def test_without_the_database_admissions_are_refused_and_settlements_are_b
 def _break_the_connection(connection: BaseDatabaseWrapper, *arguments: Any) -> Any:
     """Run a batch on a connection that breaks in its middle: the driver's own connection is closed under it."""
     connection.ensure_connection()
-    driver = connection.connection
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_backend_pid()")
@@ -214,9 +218,7 @@ def _break_the_connection(connection: BaseDatabaseWrapper, *arguments: Any) -> A
             cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
         killer.close()
     else:
-        # Every statement fails from here on, as with a disk that is gone.
-        driver.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)
-        connection.connection = _Broken(driver)
+        connection.connection = _Broken(connection.connection)
     return run_batch(connection, *arguments)
 
 
@@ -242,7 +244,7 @@ async def test_a_stop_without_the_database_ends_in_time_and_says_what_it_left(
     monkeypatch.setattr(clerk_module, "_RETRY_SECONDS", 0.01)
     clerk = Clerk(queue_limit=1_000, batch_limit=100, lease_seconds=15)
     await clerk.start()
-    call = await off_loop(_make, credit_nanousd=1_000)
+    call = await off_loop(funded_call, credit_nanousd=1_000)
     (request_id,) = await _crowd(clerk, call, 1)
     with monkeypatch.context() as patch, caplog.at_level(logging.CRITICAL):
         patch.setattr(clerk_module, "run_batch", _fail_with(OperationalError("gone")))
@@ -285,17 +287,17 @@ def _fail_with(error: Exception) -> Callable[..., Any]:
 async def test_a_question_that_spoils_its_batch_fails_alone(
     clerk: Clerk, off_loop: OffLoop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    call = await off_loop(_make, credit_nanousd=1_000)
+    call = await off_loop(funded_call, credit_nanousd=1_000)
     settled_id, poisoned_id = await _crowd(clerk, call, 2)
-    may_go_on = _pause_batches(monkeypatch)
+    pause = _pause_batches(monkeypatch)
     first = clerk.submit(FindPrincipal(hashes=("0",)))
-    await _until(lambda: clerk.waiting == 0)
+    await pause.begun()
     good = call.settle(settled_id, cost_nanousd=10)
     poison = call.settle(poisoned_id, cost_nanousd=10)
     poison = replace(poison, usage=replace(poison.usage, tokens=TokenCounts(input=-1)))
     futures = [clerk.submit(call.admit(amount_nanousd=100)), clerk.submit(poison), clerk.submit(good)]
     with caplog.at_level(logging.CRITICAL):
-        may_go_on.set()
+        pause.end()
         await first
         answers = await asyncio.gather(*futures, return_exceptions=True)
     assert isinstance(answers[0], Admitted)
@@ -310,19 +312,29 @@ async def test_a_question_that_spoils_its_batch_fails_alone(
     await off_loop(assert_books_agree, call.customer_id)
 
 
-def _pause_batches(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Hold every batch back until the returned event is set."""
-    may_go_on = threading.Event()
+@dataclass
+class _Pause:
+    """Batches held back."""
+
+    has_begun: threading.Event = field(default_factory=threading.Event)
+    is_over: threading.Event = field(default_factory=threading.Event)
+
+    async def begun(self) -> None:
+        """Wait until a batch has been taken from the queue and stands still."""
+        assert await asyncio.to_thread(self.has_begun.wait, 10)
+
+    def end(self) -> None:
+        self.is_over.set()
+
+
+def _pause_batches(monkeypatch: pytest.MonkeyPatch) -> _Pause:
+    """Hold every batch back until the pause is ended."""
+    pause = _Pause()
 
     def run(*arguments: Any) -> Any:
-        assert may_go_on.wait(10)
+        pause.has_begun.set()
+        assert pause.is_over.wait(10)
         return run_batch(*arguments)
 
     monkeypatch.setattr(clerk_module, "run_batch", run)
-    return may_go_on
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0)
+    return pause
