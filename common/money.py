@@ -1,10 +1,11 @@
 """Money is an integer count of nano-USD (1e-9 USD). No float touches it; text is exact decimal, never an exponent."""
 
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, Inexact, InvalidOperation
 
 NANO_PER_USD = 1_000_000_000
 # Columns are signed 64-bit: 9.2e18 nano-USD, i.e. 9.2 billion USD.
 MAX_NANOUSD = 2**63 - 1
+_EXACT = Context(prec=60, traps=[InvalidOperation, Inexact])
 
 
 def parse_usd(text: str) -> int:
@@ -16,8 +17,9 @@ def parse_usd(text: str) -> int:
     if "e" in cleaned.lower():
         raise ValueError(f"'{text}' is not a plain decimal amount")
     try:
-        scaled = Decimal(cleaned).scaleb(9)
-    except InvalidOperation:
+        # A context of its own: the default one would round silently beyond 28 digits.
+        scaled = Decimal(cleaned).scaleb(9, _EXACT)
+    except (InvalidOperation, Inexact):
         raise ValueError(f"'{text}' is not a decimal amount in USD") from None
     if not scaled.is_finite() or scaled != scaled.to_integral_value():
         raise ValueError(f"'{text}' has more than nine decimals; the smallest unit is 0.000000001 USD")

@@ -62,6 +62,7 @@ class Runtime:
         self._principals: dict[bytes, Principal] = {}
         self._cache_secret = secrets.token_bytes(32)
         self._calls: set[CallControl] = set()
+        self._orphans: set[asyncio.Task[None]] = set()
         self._all_ended = asyncio.Event()
         self._all_ended.set()
 
@@ -117,6 +118,11 @@ class Runtime:
             self._calls.discard(control)
             if not self._calls:
                 self._all_ended.set()
+
+    def keep(self, task: "asyncio.Task[None]") -> None:
+        """Hold on to a call's task whose connection is gone: the event loop itself would forget it."""
+        self._orphans.add(task)
+        task.add_done_callback(self._orphans.discard)
 
     def find_cached_principal(self, token: str) -> Principal | None:
         """Return the last snapshot of a key, if there is one; it may be outdated."""

@@ -99,7 +99,7 @@ def _tokens_used(
     """Return what is billed, whose figures they are, and what was odd about them.
 
     The provider's figures count whenever it gave any. Without them: a call that produced something is billed by our
-    count of it; one that was stopped before it did, or that failed, is not billed.
+    count of it; one that its client abandoned before it did, by its input; one that failed is not billed.
     """
     assert exchange.plan is not None
     flags = list(transcript.flags)
@@ -109,7 +109,7 @@ def _tokens_used(
     produced = transcript.estimate(input_tokens=exchange.plan.input_tokens)
     if produced.output_total:
         return produced, UsageSource.ESTIMATED, flags
-    if ending is Ending.COMPLETED:
-        # Whole, but empty and without figures: the provider worked on the input.
+    if ending is Ending.COMPLETED or (ending is Ending.CANCELLED and exchange.sent):
+        # Whole but empty, or abandoned before it said anything: the provider worked on the input.
         return TokenCounts(input=exchange.plan.input_tokens), UsageSource.ESTIMATED, flags
     return NO_TOKENS, UsageSource.NONE, flags

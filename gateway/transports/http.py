@@ -19,7 +19,7 @@ from common.errors import AuthenticationFailed, TollkeeperError
 from common.ids import make_id
 from gateway.calls import Exchange, Receipt
 from gateway.control import CallControl
-from gateway.errors import BodyTooLarge, MethodNotAllowed
+from gateway.errors import BodyTooLarge, ClientStalled, MethodNotAllowed
 from gateway.operations import Operation
 from gateway.pipeline import run_call
 from gateway.runtime import Runtime, get_runtime
@@ -70,6 +70,7 @@ async def serve_operation(operation: Operation, scope: Scope, receive: Receive, 
         request_id=request_id,
     )
     control = CallControl()
+    sink.connection = asyncio.current_task()
     task = asyncio.create_task(run_call(runtime, exchange, control, sink), name=request_id)
     try:
         # Returns when the client leaves, or when the last byte has been handed to the server.
@@ -79,8 +80,11 @@ async def serve_operation(operation: Operation, scope: Scope, receive: Receive, 
             control.client_left()
         await task
     except asyncio.CancelledError:
+        if sink.has_stalled:
+            return  # without a complete answer: the server closes the connection
         # The server gives up on this connection; the call settles all the same.
         sink.is_gone = True
+        runtime.keep(task)
         control.client_left()
         raise
 
@@ -94,6 +98,9 @@ class HttpSink:
         self.has_begun = False
         self.has_ended = False
         self.is_gone = False
+        self.has_stalled = False
+        # The task that waits for the client's disconnect.
+        self.connection: asyncio.Task[Any] | None = None
 
     async def begin(self, exchange: Exchange) -> None:
         """Send the head of an event stream."""
@@ -137,6 +144,12 @@ class HttpSink:
 
     async def fail(self, exchange: Exchange, error: TollkeeperError, receipt: Receipt | None) -> None:
         """Send an error as the answer, or as the last event of a stream that has begun."""
+        if isinstance(error, ClientStalled):
+            # Nothing gets through to this client: an error would wait behind what it does not read.
+            self.is_gone = self.has_stalled = True
+            if self.connection is not None:
+                self.connection.cancel()
+            return
         if not self.has_begun:
             await self.send_error(error, request_id=exchange.request_id, headers=exchange_headers(exchange))
             return

@@ -8,6 +8,7 @@ The key is looked up and admitted anew for every call. Close codes are in `Close
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from enum import IntEnum
 from typing import Any
 
@@ -17,7 +18,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from common.errors import AuthenticationFailed, InvalidRequest, TollkeeperError
 from gateway.calls import Exchange, Receipt
 from gateway.control import CallControl, StopReason
-from gateway.errors import BodyTooLarge, ServerDraining, SocketCallsTooMany
+from gateway.errors import BodyTooLarge, ClientStalled, ServerDraining, SocketCallsTooMany
 from gateway.operations import CHAT_COMPLETIONS
 from gateway.pipeline import run_call
 from gateway.runtime import Runtime, get_runtime
@@ -114,6 +115,14 @@ class StreamConsumer(AsyncWebsocketConsumer):
         except (OSError, RuntimeError):  # the server noticed the disconnect before we were told
             self._is_closed = True
 
+    def give_up(self) -> None:
+        """Close the socket of a client that does not read, without waiting for it: nothing more is sent."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._run_aside(self.close(CloseCode.TOO_SLOW))
+            for control in self._calls.values():
+                control.client_left()
+
     def end_call(self, call_id: str) -> None:
         """Forget a call that has sent its last event."""
         self._calls.pop(call_id, None)
@@ -166,22 +175,21 @@ class StreamConsumer(AsyncWebsocketConsumer):
             await sink.fail(exchange, error, None)
             return
         control = self._calls[call_id] = CallControl()
-        task = asyncio.create_task(self._run_call(exchange, control, sink), name=exchange.request_id)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._run_aside(self._run_call(exchange, control, sink))
 
     async def _run_call(self, exchange: Exchange, control: CallControl, sink: "SocketSink") -> None:
         try:
             await run_call(self._runtime, exchange, control, sink)
         finally:
             self.end_call(sink.call_id)
-        if control.reason is StopReason.CLIENT_STALLED and not self._is_closed:
-            await self.close(CloseCode.TOO_SLOW)
         if sink.was_unauthenticated:
             await self.close(CloseCode.UNAUTHENTICATED)
 
     def _authentication_is_late(self) -> None:
-        task = asyncio.ensure_future(self.close(CloseCode.AUTHENTICATION_TIMEOUT))
+        self._run_aside(self.close(CloseCode.AUTHENTICATION_TIMEOUT))
+
+    def _run_aside(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -254,6 +262,9 @@ class SocketSink:
         """Send `error`, the last event of its call."""
         self.was_unauthenticated = isinstance(error, AuthenticationFailed)
         self._consumer.end_call(self.call_id)
+        if isinstance(error, ClientStalled):
+            self._consumer.give_up()
+            return
         event = {
             "type": "error",
             "id": self.call_id,

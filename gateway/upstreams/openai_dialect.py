@@ -33,6 +33,7 @@ from gateway.upstreams.events import EventSplitter
 
 MAX_ANSWER_BYTES = 64_000_000
 _MAX_ERROR_BYTES = 16_000
+_TAIL_SECONDS = 1.0
 _DONE = b"[DONE]"
 
 
@@ -136,12 +137,31 @@ async def open_answer(
                 internal_detail=f"{upstream.name}: content type {response.content_type!r}, expected {expected!r}"
             )
         yield UpstreamAnswer(response, deployment, control)
-    finally:
-        # Returns the connection to the pool when the body was read to its end, hangs up otherwise.
-        if response.content.at_eof():
-            response.release()
-        else:
-            response.close()
+    except BaseException:
+        response.close()  # hangs up
+        raise
+    if response.content.at_eof():
+        response.release()
+    else:
+        # After [DONE] only the end of the body is missing: the answer does not wait for it, the connection does.
+        tail = asyncio.create_task(_read_tail(response))
+        _tails.add(tail)
+        tail.add_done_callback(_tails.discard)
+
+
+_tails: set[asyncio.Task[None]] = set()
+
+
+async def _read_tail(response: aiohttp.ClientResponse) -> None:
+    """Give a connection back to the pool once its body has ended; hang up on one that goes on talking."""
+    try:
+        async with asyncio.timeout(_TAIL_SECONDS):
+            if not await response.content.readany() and response.content.at_eof():
+                response.release()
+                return
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        pass
+    response.close()
 
 
 @lru_cache(maxsize=256)
