@@ -12,7 +12,7 @@ LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-
 	--no-emit-find-links --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-services test-browser check fix bench bench-peers lock local
+.PHONY: help setup run test test-services test-browser check docs fix bench bench-peers lock local
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -89,6 +89,9 @@ check: setup ## everything that must hold before a commit
 	$(PLAIN) $(BIN)/python manage.py check --fail-level WARNING
 	$(PLAIN) $(BIN)/python manage.py docs_reference --check
 	@$(MAKE) --no-print-directory test
+
+docs: setup ## write the generated pages of the reference
+	$(PLAIN) $(BIN)/python manage.py docs_reference
 
 fix: setup ## format, and repair what can be repaired by machine
 	$(BIN)/ruff format .

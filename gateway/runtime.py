@@ -172,7 +172,8 @@ async def get_runtime() -> Runtime:
         return _runtime
     _starting = _starting or asyncio.Lock()
     async with _starting:
-        return _runtime or await start_runtime()
+        # Another task may have started it while this one waited.
+        return current_runtime() or await start_runtime()
 
 
 async def start_runtime() -> Runtime:

@@ -38,7 +38,8 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         elif scope["path"].startswith(settings.STATIC_URL):
             await serve_static(scope, receive, send)
         else:
-            await django_application(scope, receive, send)  # type: ignore[arg-type] - its stubs want plain dicts
+            # Its stubs want plain dicts.
+            await django_application(scope, receive, send)  # type: ignore[arg-type]
     elif scope["type"] == "websocket":
         await _serve_socket(scope, receive, send)
     elif scope["type"] == "lifespan":

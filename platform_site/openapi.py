@@ -1,14 +1,15 @@
-"""The OpenAPI document: Django REST framework's endpoints from drf-spectacular, the data plane from its declarations."""
+"""The OpenAPI document: REST endpoints from drf-spectacular, the data plane from its declarations."""
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
-from pydantic.json_schema import models_json_schema
 
-from common.errors import all_error_classes
+from billing.errors import InsufficientBalance, PriceMissing
+from common.errors import AuthenticationFailed, InternalError, TollkeeperError, all_error_classes
 from gateway import errors as gateway_errors
-from gateway.operations import OPERATIONS, STREAM_PATH, Operation
+from gateway.operations import OPERATIONS, STREAM, Operation
+from gateway.rest.schema import describe_errors
 from keys import errors as keys_errors
 
 _REF = "#/components/schemas/{model}"
@@ -17,104 +18,186 @@ _EXAMPLE = {
     "messages": [{"role": "user", "content": "Say hello."}],
     "max_tokens": 64,
 }
+# Refusals of keys and of money that a call can meet; the other errors of those apps are told to admins only.
+_CALL_ERRORS_BELOW: tuple[type[TollkeeperError], ...] = (
+    AuthenticationFailed,
+    InternalError,
+    keys_errors.InsufficientScope,
+    keys_errors.RateLimitExceeded,
+    keys_errors.ConcurrencyExceeded,
+    keys_errors.RequestExceedsLimit,
+    keys_errors.BudgetExceeded,
+    InsufficientBalance,
+    PriceMissing,
+)
+# Over HTTP nobody is left to read these, or they cannot happen.
+_SOCKET_ERRORS: tuple[type[TollkeeperError], ...] = (
+    gateway_errors.CallCancelled,
+    gateway_errors.ClientStalled,
+    gateway_errors.SocketCallsTooMany,
+)
+_HEADERS = {
+    "x-request-id": "The call's id in usage, ledger and logs.",
+    "x-model": "The model that answered.",
+    "x-upstream": "The upstream that answered.",
+    "x-cost-usd": "What the call cost, an exact decimal. Not on streams: there it is in the last event.",
+    "x-balance-usd": "What is available after the call, an exact decimal. Not on streams.",
+    "x-overhead-ms": "What the gateway itself took. Not on streams.",
+    "x-upstream-ms": "What the upstream took. Not on streams.",
+    **{
+        f"x-ratelimit-{part}-{kind}": f"{meaning} of the tightest limit on {kind} a minute, where there is one."
+        for kind in ("requests", "input-tokens", "output-tokens")
+        for part, meaning in (("limit", "Size"), ("remaining", "What is left"), ("reset", "Seconds until full"))
+    },
+}
 
 
-def add_data_plane(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
+def add_data_plane(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     """Add the data plane's operations, the error shape and the key to drf-spectacular's document (its hook)."""
-    components = result.setdefault("components", {})
-    schemas = components.setdefault("schemas", {})
-    schemas["Error"] = _error_schema()
+    schemas = result.setdefault("components", {}).setdefault("schemas", {})
+    added = {"Error": _ERROR, "Receipt": _RECEIPT, **_schemas().definitions}
+    taken = schemas.keys() & added.keys()
+    # Two meanings of one name would make the document say something wrong without being invalid.
+    assert not taken, f"component names of REST serializers and of the data plane collide: {sorted(taken)}"
+    schemas.update(added)
     result["security"] = [{"apiKey": []}]
-    for item in result["paths"].values():
-        for operation in item.values():
-            operation.pop("security", None)
-            operation["responses"].update(_error_responses(401, 403, 404))
-    for declared in OPERATIONS:
-        path_item, definitions = _describe(declared)
-        result["paths"][declared.path] = path_item
-        schemas.update(definitions)
+    for operation in OPERATIONS:
+        result["paths"].setdefault(operation.path, {})[operation.method.lower()] = _describe(operation)
+    result["info"]["description"] += f"\n\n**WebSocket `{STREAM.path}`**: {STREAM.summary}. {STREAM.description}"
     result["x-websocket"] = {
-        "path": STREAM_PATH,
-        "description": "Several streaming calls on one socket; the messages are in docs/reference/streaming.md.",
+        "path": STREAM.path,
+        "summary": STREAM.summary,
+        "description": STREAM.description,
+        "operation": STREAM.operation.name,
+        "x-required-scope": STREAM.operation.scope.value,
+        "x-error-codes": sorted({error.code for error in (*_call_errors(), *_SOCKET_ERRORS)}),
     }
     return result
 
 
-@lru_cache(maxsize=8)
-def _describe(operation: Operation) -> tuple[dict[str, Any], dict[str, Any]]:
-    request = TypeAdapter(operation.request_type).json_schema(ref_template=_REF, mode="validation")
-    definitions = request.pop("$defs", {})
-    request["additionalProperties"] = False
-    request["properties"]["stream"] = {"type": "boolean", "default": False}
-    name = operation.name.title().replace(".", "")
-    definitions[f"{name}Request"] = request
-    models = [(operation.response_type, "serialization"), (operation.chunk_type, "serialization")]
-    names, answers = models_json_schema(models, ref_template=_REF)
-    definitions.update(answers.get("$defs", {}))
-    path_item = {
-        operation.method.lower(): {
-            "operationId": operation.name.replace(".", "_"),
-            "summary": operation.summary,
-            "description": f"Needs the scope `{operation.scope}`. With `stream: true` the answer is an event stream.",
-            "tags": ["calls"],
-            "x-required-scope": operation.scope.value,
-            "requestBody": {
-                "required": True,
-                "content": {
-                    "application/json": {
-                        "schema": {"$ref": f"{_REF.format(model=f'{name}Request')}"},
-                        "example": _EXAMPLE,
-                    }
-                },
-            },
-            "responses": {
-                "200": {
-                    "description": "The completion, or its stream.",
-                    "content": {
-                        "application/json": {"schema": names[operation.response_type, "serialization"]},
-                        "text/event-stream": {"schema": names[operation.chunk_type, "serialization"]},
-                    },
-                },
-                **_error_responses(400, 401, 402, 403, 404, 408, 413, 429, 500, 502, 503, 504),
-            },
-        }
+class _Schemas:
+    """The JSON schemas of all operations' types, made in one go: only then pydantic gives each its own name."""
+
+    def __init__(self) -> None:
+        wanted: list[tuple[str, Literal["validation", "serialization"], TypeAdapter[Any]]] = []
+        for operation in OPERATIONS:
+            wanted.append((f"{operation.name} request", "validation", TypeAdapter(operation.request_type)))
+            wanted.append((f"{operation.name} response", "serialization", TypeAdapter(operation.response_type)))
+            if operation.chunk_type is not None:
+                wanted.append((f"{operation.name} chunk", "serialization", TypeAdapter(operation.chunk_type)))
+        found, document = TypeAdapter.json_schemas(wanted, ref_template=_REF)
+        self.by_name = {name: schema for (name, _), schema in found.items()}
+        self.definitions: dict[str, Any] = document["$defs"]
+        for operation in OPERATIONS:
+            self._name_request(operation)
+
+    def _name_request(self, operation: Operation) -> None:
+        """Give the request the operation's name, and say what this API does differently from the package's type."""
+        name = f"{operation.name.title().replace('.', '')}Request"
+        given = self.by_name[f"{operation.name} request"]["$ref"].rpartition("/")[2]
+        request = {**self.definitions.pop(given), "title": name, "additionalProperties": False}
+        # The package lists OpenAI's own models here.
+        request["properties"]["model"] = {"type": "string", "description": "A name that GET /v1/models lists."}
+        if operation.can_stream:
+            # The package has one type for each value of it.
+            request["properties"]["stream"] = {"type": ["boolean", "null"], "default": False}
+        self.definitions[name] = request
+        self.by_name[f"{operation.name} request"] = {"$ref": _REF.format(model=name)}
+
+
+@lru_cache(maxsize=1)
+def _schemas() -> _Schemas:
+    return _Schemas()
+
+
+def _describe(operation: Operation) -> dict[str, Any]:
+    schemas = _schemas().by_name
+    with_receipt = {"type": "object", "properties": {"tollkeeper": {"$ref": _REF.format(model="Receipt")}}}
+    content: dict[str, Any] = {
+        "application/json": {"schema": {"allOf": [schemas[f"{operation.name} response"], with_receipt]}}
     }
-    return path_item, definitions
-
-
-def _error_responses(*statuses: int) -> dict[str, Any]:
-    codes: dict[int, list[str]] = {}
-    for error in all_error_classes():
-        codes.setdefault(error.status, []).append(error.code)
+    description = f"Needs the scope `{operation.scope}`. Parameters that the API does not know are refused."
+    if operation.can_stream:
+        content["text/event-stream"] = {"schema": schemas[f"{operation.name} chunk"]}
+        description += (
+            ' With `"stream": true` the answer is an event stream: each event\'s data is one chunk, the last one '
+            "is `[DONE]`, or an object with `error` when the stream broke off."
+        )
     return {
-        str(status): {
-            "description": "One of: " + ", ".join(dict.fromkeys(codes.get(status, ["see the message"]))),
-            "content": {"application/json": {"schema": {"$ref": _REF.format(model="Error")}}},
-        }
-        for status in statuses
-    }
-
-
-def _error_schema() -> dict[str, Any]:
-    # Imported for their classes: the tree must be whole before it is listed.
-    assert gateway_errors
-    assert keys_errors
-    return {
-        "type": "object",
-        "required": ["error"],
-        "properties": {
-            "error": {
-                "type": "object",
-                "required": ["message", "type", "param", "code", "retryable"],
-                "properties": {
-                    "message": {"type": "string"},
-                    "type": {"type": "string"},
-                    "param": {"type": ["string", "null"]},
-                    "code": {"type": "string"},
-                    "retryable": {"type": "boolean"},
-                    "details": {"type": "object"},
-                    "request_id": {"type": "string"},
+        "operationId": operation.name.replace(".", "_"),
+        "summary": operation.summary,
+        "description": description,
+        "tags": ["calls"],
+        "security": [{"apiKey": []}],
+        "x-required-scope": operation.scope.value,
+        "x-limits-class": operation.limits_class,
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": schemas[f"{operation.name} request"], "example": _EXAMPLE}},
+        },
+        "responses": {
+            "200": {
+                "description": "The completion, or its stream.",
+                "headers": {
+                    name: {"description": meaning, "schema": {"type": "string"}} for name, meaning in _HEADERS.items()
                 },
-            }
+                "content": content,
+            },
+            **describe_errors(_call_errors()),
         },
     }
+
+
+def _call_errors() -> list[type[TollkeeperError]]:
+    """Return what a call over HTTP can be answered with: whatever the gateway can raise, and refusals from below."""
+    own = [error for error in all_error_classes() if error.__module__ == gateway_errors.__name__]
+    # 405 is the answer to another method, so no operation has it.
+    never = (*_SOCKET_ERRORS, gateway_errors.MethodNotAllowed)
+    return [*_CALL_ERRORS_BELOW, *(error for error in own if error not in never)]
+
+
+_ERROR: dict[str, Any] = {
+    "type": "object",
+    "description": "OpenAI's shape, with the retry verdict and numbers. `code` is stable, `message` is for people.",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code", "retryable"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"], "description": "The parameter that is wrong."},
+                "code": {"type": "string"},
+                "retryable": {"type": "boolean", "description": "Whether repeating the same call can help."},
+                "details": {"type": "object", "description": "The numbers behind the message."},
+                "request_id": {"type": "string"},
+            },
+        }
+    },
+}
+_TIMING = {"type": ["number", "null"]}
+_RECEIPT: dict[str, Any] = {
+    "type": "object",
+    "description": "What the platform says about a call that is settled. Amounts are exact decimals.",
+    "required": ["request_id", "model", "upstream", "cost_usd", "balance_usd", "usage", "timing_ms"],
+    "properties": {
+        "request_id": {"type": "string"},
+        "model": {"type": "string"},
+        "upstream": {"type": "string"},
+        "cost_usd": {"type": "string"},
+        "balance_usd": {"type": "string"},
+        "usage": {
+            "type": "object",
+            "properties": {
+                "input_tokens": {"type": "integer"},
+                "output_tokens": {"type": "integer"},
+                "source": {"enum": ["provider", "estimated"]},
+            },
+        },
+        "timing_ms": {
+            "type": "object",
+            "properties": {"upstream": _TIMING, "first_token": _TIMING, "total": _TIMING, "overhead": _TIMING},
+        },
+    },
+}

@@ -86,7 +86,7 @@ def _render_settings() -> str:
 
 
 def _render_errors() -> str:
-    rows = {}
+    rows: dict[str, type[TollkeeperError]] = {}
     for error in all_error_classes():
         rows.setdefault(error.code, error)
     lines = [
@@ -95,8 +95,8 @@ def _render_errors() -> str:
         _NOTE,
         "",
         'Every error has OpenAI\'s shape: `{"error": {"message", "type", "param", "code", "retryable", "details"?,',
-        '"request_id"}}`. Codes are stable. `retryable` says whether repeating the same call can help; the `openai` SDKs follow',
-        "the `x-should-retry` header that says the same.",
+        '"request_id"}}`. Codes are stable. `retryable` says whether repeating the same call can help; the `openai`',
+        "SDKs follow the `x-should-retry` header, which says the same.",
         "",
         "| status | code | retryable | openai exception | meaning |",
         "|---|---|---|---|---|",

@@ -5,7 +5,6 @@ from django.urls import URLPattern, URLResolver, path, re_path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
 
-import gateway.rest.schema  # noqa: F401 - registers the authentication with drf-spectacular
 from gateway.rest.unknown import UnknownPathView
 from gateway.rest.views import BalanceView, ModelListView, ModelView, UsageListView, UsageRecordView
 
@@ -15,9 +14,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("docs", SpectacularSwaggerView.as_view(url_name="openapi"), name="docs"),
     path("v1/openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
     path("v1/models", ModelListView.as_view()),
+    # A path: names of models may have slashes.
     path("v1/models/<path:name>", ModelView.as_view()),
     path("v1/usage", UsageListView.as_view()),
     path("v1/usage/<str:request_id>", UsageRecordView.as_view()),
     path("v1/balance", BalanceView.as_view()),
-    re_path("^v1/", UnknownPathView.as_view()),
+    re_path("^v1(/|$)", UnknownPathView.as_view()),
 ]

@@ -102,7 +102,9 @@ def check_charges(sql: Sql) -> CheckResult:
         )
         for transfer_id, kind, request_id, amount in sql.rows(_CHARGES_WITHOUT_USAGE)
     ]
-    ((examined,),) = sql.rows("SELECT count(*) FROM billing_transfer WHERE kind IN ('post', 'direct')")
+    ((examined,),) = sql.rows(
+        "SELECT count(*) FROM billing_transfer WHERE kind IN ('post', 'direct') AND request_id IS NOT NULL"
+    )
     return conclude(
         "charges",
         "what was charged for each request is what the ledger moved",

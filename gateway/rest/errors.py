@@ -3,12 +3,21 @@
 import logging
 from typing import Any
 
+from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
 from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from common.errors import InternalError, InvalidRequest, NotFound, PermissionDenied, RateLimited, TollkeeperError
+from common.errors import (
+    AuthenticationFailed,
+    InternalError,
+    InvalidRequest,
+    NotFound,
+    PermissionDenied,
+    RateLimited,
+    TollkeeperError,
+)
 from common.ids import make_id
 from gateway.errors import BodyInvalid, MethodNotAllowed
 
@@ -16,11 +25,14 @@ logger = logging.getLogger(__name__)
 
 
 def render_exception(exception: Exception, context: dict[str, Any]) -> Response:
-    """Return the answer of an exception; what we did not foresee is logged under the request id."""
+    """Return the answer of an exception; a fault of ours is logged under the request id that the answer carries."""
     request_id = make_id("req")
     error = _as_ours(exception, context)
-    if isinstance(error, InternalError):
-        logger.error("%s: %s failed", request_id, context.get("view"), exc_info=exception)
+    where = type(context.get("view")).__name__
+    if error.status >= 500:
+        logger.error("%s: %s failed: %s", request_id, where, error.internal_detail or error.code, exc_info=exception)
+    elif error.internal_detail:
+        logger.info("%s: %s refused: %s", request_id, where, error.internal_detail)
     headers = {"x-request-id": request_id, **error.headers()}
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
@@ -35,6 +47,8 @@ def _as_ours(exception: Exception, context: dict[str, Any]) -> TollkeeperError:
             return exception
         case Http404() | exceptions.NotFound():
             return NotFound("There is no such thing, or not for this key.")
+        case exceptions.AuthenticationFailed() | exceptions.NotAuthenticated():
+            return AuthenticationFailed()
         case DjangoPermissionDenied() | exceptions.PermissionDenied():
             return PermissionDenied("This key may not do that.")
         case exceptions.MethodNotAllowed():
@@ -47,7 +61,10 @@ def _as_ours(exception: Exception, context: dict[str, Any]) -> TollkeeperError:
         case exceptions.ValidationError():
             return _of_validation(exception.detail)
         case exceptions.Throttled():
-            return RateLimited("Too many requests.", retry_after_seconds=int(exception.wait or 1))
+            return RateLimited("Too many requests.", retry_after_seconds=int(getattr(exception, "wait", None) or 1))
+        case BadRequest() | SuspiciousOperation():
+            # Django's sentences here are written for its log: they quote hosts and headers.
+            return InvalidRequest("The request cannot be read.", internal_detail=repr(exception))
         case _:
             return InternalError(internal_detail=repr(exception))
 

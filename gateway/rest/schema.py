@@ -1,12 +1,23 @@
-"""How drf-spectacular describes what is ours; imported with the routes, which registers it."""
+"""How drf-spectacular describes what is ours: the key, the scopes, and errors by the tree they come from."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.openapi import AutoSchema
+
+from common.errors import AuthenticationFailed, InternalError, TollkeeperError
+from keys.errors import InsufficientScope
+
+# What any endpoint can answer that asks for a key.
+_COMMON_ERRORS: tuple[type[TollkeeperError], ...] = (AuthenticationFailed, InsufficientScope, InternalError)
+_REQUEST_ID_HEADER = {
+    "x-request-id": {"description": "Names this answer in the server's log.", "schema": {"type": "string"}}
+}
 
 
 class ApiKeyScheme(OpenApiAuthenticationExtension):
-    """How drf-spectacular describes our authentication."""
+    """The security scheme of our authentication; known to drf-spectacular once this module is imported."""
 
     target_class = "gateway.rest.authentication.ApiKeyAuthentication"
     name = "apiKey"
@@ -14,3 +25,37 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
         """Return the scheme of the bearer key."""
         return {"type": "http", "scheme": "bearer", "description": "An API key, tk_live_... or tk_test_..."}
+
+
+class CustomerSchema(AutoSchema):
+    """Adds what every `CustomerView` declares: its scope, its own errors, and the request id on each answer."""
+
+    def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
+        """Return the operation, or None for one that is left out of the document."""
+        operation: dict[str, Any] | None = super().get_operation(*args, **kwargs)
+        if operation is None:
+            return None
+        # Any, because base declares both attributes and reads this module.
+        view: Any = self.view
+        operation["x-required-scope"] = view.required_scope.value
+        operation["description"] = f"{operation['description']} Needs the scope `{view.required_scope}`."
+        operation["responses"].update(describe_errors((*_COMMON_ERRORS, *view.errors)))
+        for answer in operation["responses"].values():
+            answer["headers"] = {**_REQUEST_ID_HEADER, **answer.get("headers", {})}
+            answer["description"] = answer["description"] or "What was asked for."
+        return operation
+
+
+def describe_errors(errors: Iterable[type[TollkeeperError]]) -> dict[str, Any]:
+    """Return OpenAPI's responses for the given errors: one a status, with its codes."""
+    by_status: dict[int, dict[str, type[TollkeeperError]]] = {}
+    for error in errors:
+        by_status.setdefault(error.status, {}).setdefault(error.code, error)
+    return {
+        str(status): {
+            "description": "\n".join(f"- `{code}`: {found[code].summary}" for code in sorted(found)),
+            "x-error-codes": sorted(found),
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+        }
+        for status, found in sorted(by_status.items())
+    }

@@ -1,29 +1,44 @@
 """What the REST endpoints take and give. Amounts are exact decimals, as strings."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from django.utils.dateparse import parse_date, parse_datetime
+from drf_spectacular.utils import OpenApiParameter, PolymorphicProxySerializer
 from rest_framework import serializers
 
+from billing.accounts import Balance
 from billing.models import UsageRecord, UsageStatus
+from billing.pricing import Rates
 from billing.tokens import TOKEN_CLASSES
 from billing.usage_queries import UsageGroup, UsageSelection
 from common.errors import InvalidRequest
 from common.money import format_usd
+from gateway.catalogue import ModelEntry
 from keys.limit_rows import LimitStatus
 
 _DEFAULT_RANGE = timedelta(days=30)
 _MOST_RECORDS = 1_000
+_LARGEST_ID = 2**63 - 1
+# A day away from what datetime can hold: any offset can be taken off without an overflow.
+_FIRST_MOMENT = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MOMENT = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 class PricingSerializer(serializers.Serializer[Any]):
+    """Plain decimals: USD per million tokens of each class, and USD per call."""
+
     currency = serializers.CharField()
     unit = serializers.CharField()
     input = serializers.CharField()
-    output = serializers.CharField()
     cache_read = serializers.CharField()
     cache_write = serializers.CharField()
+    output = serializers.CharField()
+    reasoning = serializers.CharField()
+    audio_input = serializers.CharField()
+    audio_output = serializers.CharField()
+    request = serializers.CharField(help_text="USD per call, whatever its tokens.")
 
 
 class ModelSerializer(serializers.Serializer[Any]):
@@ -39,7 +54,7 @@ class ModelSerializer(serializers.Serializer[Any]):
 
 class ModelListSerializer(serializers.Serializer[Any]):
     object = serializers.CharField()
-    data = ModelSerializer(many=True)
+    data = ModelSerializer(many=True)  # type: ignore[assignment]
 
 
 class UsageTokensSerializer(serializers.Serializer[Any]):
@@ -60,6 +75,7 @@ class UsageTimingSerializer(serializers.Serializer[Any]):
 
 class UsageSerializer(serializers.Serializer[Any]):
     request_id = serializers.CharField()
+    sequence = serializers.IntegerField(help_text="1 for an answer that arrived after its call was recorded as lost.")
     started_at = serializers.DateTimeField()
     operation = serializers.CharField()
     model = serializers.CharField()
@@ -67,7 +83,7 @@ class UsageSerializer(serializers.Serializer[Any]):
     status = serializers.CharField()
     error_code = serializers.CharField()
     finish_reason = serializers.CharField()
-    source = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]
     stream = serializers.BooleanField()
     tokens = UsageTokensSerializer()
     cost_usd = serializers.CharField()
@@ -79,10 +95,38 @@ class UsageSerializer(serializers.Serializer[Any]):
 
 
 class UsagePageSerializer(serializers.Serializer[Any]):
+    """The answer without `group_by`."""
+
     object = serializers.CharField()
-    data = UsageSerializer(many=True)
+    data = UsageSerializer(many=True)  # type: ignore[assignment]
+    has_more = serializers.BooleanField()
+    next = serializers.IntegerField(allow_null=True, help_text="Give it as `before` to get what follows.")
+
+
+class UsageSumSerializer(serializers.Serializer[Any]):
+    day = serializers.DateField(required=False)
+    model = serializers.CharField(required=False)
+    key = serializers.CharField(required=False, help_text="A key's public id.")
+    calls = serializers.IntegerField()
+    input_tokens = serializers.IntegerField(help_text="Of all classes of input.")
+    output_tokens = serializers.IntegerField(help_text="Of all classes of output.")
+    charged_usd = serializers.CharField()
+
+
+class UsageSumsSerializer(serializers.Serializer[Any]):
+    """The answer to `group_by`: one row a day, model or key, never in pages."""
+
+    object = serializers.CharField()
+    data = UsageSumSerializer(many=True)  # type: ignore[assignment]
     has_more = serializers.BooleanField()
     next = serializers.IntegerField(allow_null=True)
+
+
+USAGE_PAGE = PolymorphicProxySerializer(
+    component_name="UsageAnswer",
+    serializers=[UsagePageSerializer, UsageSumsSerializer],
+    resource_type_field_name=None,
+)
 
 
 class LimitSerializer(serializers.Serializer[Any]):
@@ -104,14 +148,16 @@ class BalanceSerializer(serializers.Serializer[Any]):
 
 
 class UsageFilter(serializers.Serializer[Any]):
-    """The query of GET /v1/usage; `from` and `to` are ISO dates or date-times, half-open, UTC unless they say so."""
+    """The query of GET /v1/usage; `from` and `to` are read apart, because `from` cannot be an attribute's name."""
 
     model = serializers.CharField(required=False)
     api_key = serializers.CharField(required=False, help_text="A key's public id, key_...")
     status = serializers.ChoiceField(required=False, choices=UsageStatus.choices)
     group_by = serializers.ChoiceField(required=False, choices=[g.value for g in UsageGroup], default="none")
     limit = serializers.IntegerField(required=False, min_value=1, max_value=_MOST_RECORDS, default=100)
-    before = serializers.IntegerField(required=False, min_value=1, help_text="`next` of the page before.")
+    before = serializers.IntegerField(
+        required=False, min_value=1, max_value=_LARGEST_ID, help_text="`next` of the page before."
+    )
 
     @classmethod
     def read(cls, query: Any) -> UsageSelection:
@@ -119,14 +165,17 @@ class UsageFilter(serializers.Serializer[Any]):
         known = {*cls().fields, "from", "to"}
         for name in query:
             if name not in known:
-                raise InvalidRequest(f"Unknown parameter '{name}'. Known: {', '.join(sorted(known))}.", param=name)
+                raise InvalidRequest(
+                    f"Unknown parameter '{name[:100]}'. Known: {', '.join(sorted(known))}.", param=name[:100]
+                )
         fields = cls(data={name: query[name] for name in query if name not in ("from", "to")})
         fields.is_valid(raise_exception=True)
         values = fields.validated_data
+        # A second more than now: a record of this very moment belongs to "until now".
         end = _moment(query.get("to"), "to") or datetime.now(UTC) + timedelta(seconds=1)
-        start = _moment(query.get("from"), "from") or end - _DEFAULT_RANGE
+        start = _moment(query.get("from"), "from") or max(end - _DEFAULT_RANGE, _FIRST_MOMENT)
         if start >= end:
-            raise InvalidRequest("'from' must lie before 'to'.", param="from")
+            raise InvalidRequest("'from' must lie before 'to'.", param="from" if "from" in query else "to")
         return UsageSelection(
             start=start,
             end=end,
@@ -139,10 +188,38 @@ class UsageFilter(serializers.Serializer[Any]):
         )
 
 
+USAGE_PARAMETERS: list[OpenApiParameter | type[serializers.Serializer[Any]]] = [
+    UsageFilter,
+    OpenApiParameter(
+        "from", str, description="First moment, an ISO date or date-time, UTC unless it says so. Default: 30 days ago."
+    ),
+    OpenApiParameter("to", str, description="First moment that is out of the range. Default: now."),
+]
+
+
+def present_model(model: ModelEntry, rates: Rates) -> dict[str, Any]:
+    """Return a model in OpenAI's shape, with its sizes and what it costs a customer."""
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": model.created_at,
+        "owned_by": model.owned_by,
+        "description": model.description,
+        "context_window": model.context_window,
+        "max_output_tokens": model.max_output_tokens,
+        "pricing": {
+            "currency": "USD",
+            "unit": "1M tokens",
+            **{name: format_usd(getattr(rates, name)) for name in (*TOKEN_CLASSES, "request")},
+        },
+    }
+
+
 def present_usage(record: UsageRecord) -> dict[str, Any]:
     """Return a usage record as its customer sees it: without upstream, provider cost or our margins."""
     return {
         "request_id": record.request_id,
+        "sequence": record.sequence,
         "started_at": record.started_at,
         "operation": record.operation,
         "model": record.model,
@@ -162,23 +239,30 @@ def present_usage(record: UsageRecord) -> dict[str, Any]:
     }
 
 
-def present_limits(statuses: list[LimitStatus]) -> list[dict[str, Any]]:
-    """Return limits with what is used of them; money in USD."""
+def present_balance(balance: Balance, limits: Iterable[LimitStatus]) -> dict[str, Any]:
+    """Return a customer's money and limits, exact."""
+    return {
+        "object": "balance",
+        "currency": "USD",
+        "posted": format_usd(balance.posted_nanousd),
+        "held": format_usd(balance.held_nanousd),
+        "available": format_usd(balance.available_nanousd),
+        "limits": [_present_limit(limit) for limit in limits],
+    }
 
-    def shown(status: LimitStatus, value: int) -> str:
+
+def _present_limit(status: LimitStatus) -> dict[str, str]:
+    def shown(value: int) -> str:
         return format_usd(value) if status.is_money else str(value)
 
-    return [
-        {
-            "limit_name": status.kind.value,
-            "owner": status.owner,
-            "set_by": status.source,
-            "limit": shown(status, status.limit),
-            "used": shown(status, status.used),
-            "remaining": shown(status, max(0, status.limit - status.used)),
-        }
-        for status in statuses
-    ]
+    return {
+        "limit_name": status.kind.value,
+        "owner": status.owner,
+        "set_by": status.source,
+        "limit": shown(status.limit),
+        "used": shown(status.used),
+        "remaining": shown(max(0, status.limit - status.used)),
+    }
 
 
 def _moment(text: str | None, name: str) -> datetime | None:
@@ -189,8 +273,16 @@ def _moment(text: str | None, name: str) -> datetime | None:
         if moment is None:
             date = parse_date(text)
             moment = datetime.combine(date, time(), UTC) if date else None
-    except ValueError:
+        if moment is not None:
+            moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         moment = None
     if moment is None:
-        raise InvalidRequest(f"'{name}' must be an ISO date or date-time, e.g. 2026-11-21.", param=name)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        raise InvalidRequest(
+            f"'{name}' must be an ISO date or date-time, e.g. 2026-11-21 or 2026-11-21T08:30:00Z (in a URL write the "
+            "+ of an offset as %2B).",
+            param=name,
+        )
+    if not _FIRST_MOMENT <= moment <= _LAST_MOMENT:
+        raise InvalidRequest(f"'{name}' must lie between the years 1970 and 9999.", param=name)
+    return moment

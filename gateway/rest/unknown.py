@@ -8,16 +8,18 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from common.errors import NotFound
+from gateway.rest.base import JsonOnly
 
 
 @extend_schema(exclude=True)
 class UnknownPathView(APIView):
     authentication_classes = ()
     permission_classes = ()
+    content_negotiation_class = JsonOnly
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Refuse before any method is chosen."""
-        raise NotFound(f"There is no endpoint {request.path}. The API is documented at /docs.")
+        raise NotFound(f"There is no endpoint {request.path[:200]}. The API is documented at /docs.")
 
     def get(self, request: Request) -> Response:
         """Never reached; names the view's one method for the router."""

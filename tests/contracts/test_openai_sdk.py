@@ -341,7 +341,7 @@ def test_unknown_parameters_are_refused_with_their_names(client: OpenAI, caller:
         client.chat.completions.create(model=caller.model, messages=MESSAGES, extra_body=dict.fromkeys(unknown, 1))
     body = caught.value.body
     assert isinstance(body, dict)
-    assert (caught.value.code, caught.value.param) == ("unknown_parameter", sorted(unknown)[0])
+    assert (caught.value.code, caught.value.param) == ("unknown_parameter", min(unknown))
     assert body["details"] == {"unknown_parameters": sorted(unknown)}
     assert all(f"'{name}'" in caught.value.message for name in unknown)
 

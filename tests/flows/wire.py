@@ -136,10 +136,10 @@ class RawCall:
         while self.seen.count(b"\ndata: ") < n or not self.seen.rstrip(b"\r").endswith(b"\n\n\r\n"):
             self.seen += await self._read_some()
 
-    async def read_to_end(self) -> bytes:
-        """Read until the server closes the connection, and return all that came."""
-        while piece := await self.reader.read(65_536):
-            self.seen += piece
+    async def read_answer(self) -> bytes:
+        """Read a chunked answer to its end, and return all that came."""
+        while not self.seen.endswith(b"\r\n0\r\n\r\n"):
+            self.seen += await self._read_some()
         return self.seen
 
     async def read_status(self) -> int:

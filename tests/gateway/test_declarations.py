@@ -38,8 +38,12 @@ def variables() -> dict[str, str]:
     return {"OPENAI_API_KEY": "sk-provider", "ACME_REPORT_KEY": make_token(KeyEnvironment.LIVE)}
 
 
-def apply(text: str, *, is_dry_run: bool = False, **given: str) -> Applied:
-    return apply_declarations(textwrap.dedent(text), is_dry_run=is_dry_run, variables=given)
+def apply(text: str, **given: str) -> Applied:
+    return apply_declarations(textwrap.dedent(text), variables=given)
+
+
+def dry_run(text: str, **given: str) -> Applied:
+    return apply_declarations(textwrap.dedent(text), is_dry_run=True, variables=given)
 
 
 def problems(text: str, **given: str) -> list[tuple[int, str, str]]:
@@ -88,7 +92,7 @@ def test_a_repeat_changes_nothing() -> None:
 def test_a_dry_run_shows_the_same_and_changes_nothing() -> None:
     given = variables()
     before = count_rows()
-    shown = apply(example(), is_dry_run=True, **given)
+    shown = dry_run(example(), **given)
     assert count_rows() == before
     assert changed(shown) == changed(apply(example(), **given))
 
@@ -242,7 +246,7 @@ def test_credit_is_granted_once_for_its_reference() -> None:
 def test_a_key_without_a_secret_is_drawn_and_shown_once() -> None:
     make_customer(name="A")
     text = "keys: [{name: k, customer: A}]"
-    assert apply(text, is_dry_run=True).changes
+    assert dry_run(text).changes
     (issued,) = apply(text).issued
     assert find_principal(issued.token).key_name == "k"
     assert apply(text).issued == ()

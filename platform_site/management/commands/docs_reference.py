@@ -1,9 +1,8 @@
 """`manage.py docs_reference`: write the generated pages of the reference, or check that they are current."""
 
-import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from platform_site.reference import find_outdated, write_reference
 
@@ -12,7 +11,7 @@ class Command(BaseCommand):
     help = "Write docs/reference and .env.example from the code; --check only compares, and fails on a difference."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--check", action="store_true")
+        parser.add_argument("--check", action="store_true", help="change nothing; exit 1 naming the files that differ")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not options["check"]:
@@ -20,7 +19,6 @@ class Command(BaseCommand):
                 self.stdout.write(f"wrote {path}")
             return
         outdated = find_outdated()
-        for path in outdated:
-            self.stderr.write(f"{path} is not what the code says: run 'make docs'")
         if outdated:
-            sys.exit(1)
+            names = ", ".join(path.as_posix() for path in outdated)
+            raise CommandError(f"not what the code says: {names}. Run `manage.py docs_reference` and commit them.")

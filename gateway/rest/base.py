@@ -1,0 +1,57 @@
+"""What all REST endpoints of customers share: JSON whatever is asked for, a request id, the one error shape."""
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.parsers import BaseParser
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from common.errors import TollkeeperError
+from common.ids import make_id
+from gateway.rest.errors import render_exception
+from gateway.rest.schema import CustomerSchema
+from keys.scopes import Scope
+
+
+class JsonOnly(BaseContentNegotiation):
+    """Answers JSON without a look at Accept or ?format=: there is nothing else, and OpenAI's API does the same."""
+
+    def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser:
+        """Return the one parser."""
+        return next(iter(parsers))
+
+    def select_renderer(
+        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        """Return the one renderer."""
+        renderer = next(iter(renderers))
+        return renderer, renderer.media_type
+
+
+class RequestIds:
+    """A mixin of views: every answer carries an id. Errors come with the id under which they were logged."""
+
+    def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """Add the request id to an answer that has none, and keep caches out."""
+        response = super().finalize_response(request, response, *args, **kwargs)  # type: ignore[misc]
+        response.headers.setdefault("x-request-id", make_id("req"))
+        response.headers.setdefault("cache-control", "no-store")
+        return response
+
+
+class CustomerView(RequestIds, APIView):
+    """Base of the endpoints that a key opens. A subclass names the scope that it needs and the errors of its own."""
+
+    required_scope: ClassVar[Scope]
+    errors: ClassVar[tuple[type[TollkeeperError], ...]] = ()
+
+    content_negotiation_class = JsonOnly
+    http_method_names = ["get", "head"]
+    schema = CustomerSchema()
+
+    def get_exception_handler(self) -> Any:
+        """Return the renderer of the one error shape."""
+        return render_exception
