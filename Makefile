@@ -53,13 +53,13 @@ local: | $(BIN)/python ## install the local model (part of setup; run it again a
 
 run: $(VENV)/.stamp-run ## start the server with demonstration data; prints the login, a key and a first call
 	$(BIN)/python manage.py migrate --no-input
-	$(BIN)/python manage.py demo_data
+	@$(BIN)/python manage.py demo_data >/dev/null
 	$(BIN)/python manage.py serve
 
 # ---- Testing ----------------------------------------------------------------------------------------------
 
 test: setup ## tests on SQLite, with no services
-	$(PLAIN) $(BIN)/python -m pytest -m "not services and not browser" $(ARGS)
+	$(PLAIN) $(BIN)/python -m pytest -n auto -m "not services and not browser" $(ARGS)
 
 # The whole suite again and not a marked part of it: the promise is one behaviour on both databases, and a test
 # that somebody forgot to mark is the one that would break it.
@@ -69,7 +69,7 @@ test-services: ## tests on PostgreSQL and Redis, given by DATABASE_URL and REDIS
 		echo "  DATABASE_URL=postgres://postgres@127.0.0.1:5432/postgres REDIS_URL=redis://127.0.0.1:6379/0 make test-services"; \
 		exit 1; }
 	@$(MAKE) --no-print-directory setup
-	$(BIN)/python -m pytest -m "not browser" $(ARGS)
+	$(BIN)/python -m pytest -n auto -m "not browser" $(ARGS)
 
 test-browser: setup ## tests that drive the pages in the system's Chromium
 	$(PLAIN) $(BIN)/python -m pytest -m browser $(ARGS)

@@ -62,14 +62,14 @@ async def _carry_out(runtime: Runtime, exchange: Exchange, control: CallControl,
     try:
         body = await call_upstream(flight)
     except CallStopped as stopped:
-        ending, error = Ending.CANCELLED, _error_of_stop(stopped.reason)
+        # That this server goes away is not the client's doing: a call without output then costs nothing.
+        ending = _ending_of_fault(sink) if stopped.reason is StopReason.SERVER_STOPPING else Ending.CANCELLED
+        error = _error_of_stop(stopped.reason)
     except UpstreamError as failure:
-        ending = Ending.INTERRUPTED if sink.has_begun else Ending.FAILED
-        error = failure
+        ending, error = _ending_of_fault(sink), failure
     except Exception as failure:
         logger.exception("%s: failed with its upstream", exchange.request_id)
-        ending = Ending.INTERRUPTED if sink.has_begun else Ending.FAILED
-        error = InternalError(internal_detail=repr(failure))
+        ending, error = _ending_of_fault(sink), InternalError(internal_detail=repr(failure))
     if control.is_client_gone and ending is Ending.COMPLETED and exchange.call is not None and exchange.call.is_stream:
         # Drained to its end for the provider's figures; the customer saw a part of it.
         ending = Ending.CANCELLED
@@ -86,6 +86,10 @@ async def _carry_out(runtime: Runtime, exchange: Exchange, control: CallControl,
         await sink.answer(exchange, receipt, body)
     elif receipt is not None:
         await sink.finish(exchange, receipt, flight.transcript.usage_chunk)
+
+
+def _ending_of_fault(sink: Sink) -> Ending:
+    return Ending.INTERRUPTED if sink.has_begun else Ending.FAILED
 
 
 def _error_of_stop(reason: StopReason) -> TollkeeperError:

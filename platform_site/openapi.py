@@ -61,8 +61,11 @@ def add_data_plane(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     assert not taken, f"component names of REST serializers and of the data plane collide: {sorted(taken)}"
     schemas.update(added)
     result["security"] = [{"apiKey": []}]
+    calls: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
-        result["paths"].setdefault(operation.path, {})[operation.method.lower()] = _describe(operation)
+        calls.setdefault(operation.path, {})[operation.method.lower()] = _describe(operation)
+    # First: they are what readers come for.
+    result["paths"] = {**calls, **result["paths"]}
     result["info"]["description"] += f"\n\n**WebSocket `{STREAM.path}`**: {STREAM.summary}. {STREAM.description}"
     result["x-websocket"] = {
         "path": STREAM.path,

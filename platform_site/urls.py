@@ -17,7 +17,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     # A path: names of models may have slashes.
     path("v1/models/<path:name>", ModelView.as_view()),
     path("v1/usage", UsageListView.as_view()),
-    path("v1/usage/<str:request_id>", UsageRecordView.as_view()),
+    # A slug: PostgreSQL cannot even be asked for a text with a zero byte.
+    path("v1/usage/<slug:request_id>", UsageRecordView.as_view()),
     path("v1/balance", BalanceView.as_view()),
     re_path("^v1(/|$)", UnknownPathView.as_view()),
 ]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from django.utils.dateparse import parse_date, parse_datetime
-from drf_spectacular.utils import OpenApiParameter, PolymorphicProxySerializer
+from drf_spectacular.utils import OpenApiParameter, PolymorphicProxySerializer, extend_schema_field
 from rest_framework import serializers
 
 from billing.accounts import Balance
@@ -16,6 +16,7 @@ from billing.usage_queries import UsageGroup, UsageSelection
 from common.errors import InvalidRequest
 from common.money import format_usd
 from gateway.catalogue import ModelEntry
+from gateway.errors import ParameterUnknown
 from keys.limit_rows import LimitStatus
 
 _DEFAULT_RANGE = timedelta(days=30)
@@ -94,16 +95,9 @@ class UsageSerializer(serializers.Serializer[Any]):
     timing_ms = UsageTimingSerializer()
 
 
-class UsagePageSerializer(serializers.Serializer[Any]):
-    """The answer without `group_by`."""
-
-    object = serializers.CharField()
-    data = UsageSerializer(many=True)  # type: ignore[assignment]
-    has_more = serializers.BooleanField()
-    next = serializers.IntegerField(allow_null=True, help_text="Give it as `before` to get what follows.")
-
-
 class UsageSumSerializer(serializers.Serializer[Any]):
+    """A row of `group_by`: named by one of day, model and key."""
+
     day = serializers.DateField(required=False)
     model = serializers.CharField(required=False)
     key = serializers.CharField(required=False, help_text="A key's public id.")
@@ -113,20 +107,25 @@ class UsageSumSerializer(serializers.Serializer[Any]):
     charged_usd = serializers.CharField()
 
 
-class UsageSumsSerializer(serializers.Serializer[Any]):
-    """The answer to `group_by`: one row a day, model or key, never in pages."""
+@extend_schema_field(
+    PolymorphicProxySerializer(
+        component_name="UsageRow",
+        serializers=[UsageSerializer, UsageSumSerializer],
+        resource_type_field_name=None,
+        many=True,
+    )
+)
+class UsageRowsField(serializers.ListField):
+    pass
+
+
+class UsagePageSerializer(serializers.Serializer[Any]):
+    """Calls, a page at a time; with `group_by` the sums instead, all in one page."""
 
     object = serializers.CharField()
-    data = UsageSumSerializer(many=True)  # type: ignore[assignment]
+    data = UsageRowsField()  # type: ignore[assignment]
     has_more = serializers.BooleanField()
-    next = serializers.IntegerField(allow_null=True)
-
-
-USAGE_PAGE = PolymorphicProxySerializer(
-    component_name="UsageAnswer",
-    serializers=[UsagePageSerializer, UsageSumsSerializer],
-    resource_type_field_name=None,
-)
+    next = serializers.IntegerField(allow_null=True, help_text="Give it as `before` to get what follows.")
 
 
 class LimitSerializer(serializers.Serializer[Any]):
@@ -161,13 +160,11 @@ class UsageFilter(serializers.Serializer[Any]):
 
     @classmethod
     def read(cls, query: Any) -> UsageSelection:
-        """Return the selection of a query. Raises InvalidRequest with the parameter's name for a bad or unknown one."""
+        """Return the selection of a query. Raises InvalidRequest or ParameterUnknown with the parameter's name."""
         known = {*cls().fields, "from", "to"}
-        for name in query:
-            if name not in known:
-                raise InvalidRequest(
-                    f"Unknown parameter '{name[:100]}'. Known: {', '.join(sorted(known))}.", param=name[:100]
-                )
+        unknown = [name[:100] for name in query if name not in known]
+        if unknown:
+            raise ParameterUnknown(names=unknown[:10])
         fields = cls(data={name: query[name] for name in query if name not in ("from", "to")})
         fields.is_valid(raise_exception=True)
         values = fields.validated_data

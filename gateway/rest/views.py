@@ -13,16 +13,16 @@ from common.clock import SYSTEM_CLOCK
 from common.errors import InvalidRequest, NotFound
 from common.sql import Sql
 from gateway.catalogue import ModelEntry, read_catalogue
-from gateway.errors import ModelNotFound
+from gateway.errors import ModelNotFound, ParameterUnknown
 from gateway.rest.authentication import principal_of
 from gateway.rest.base import CustomerView
 from gateway.rest.serializers import (
-    USAGE_PAGE,
     USAGE_PARAMETERS,
     BalanceSerializer,
     ModelListSerializer,
     ModelSerializer,
     UsageFilter,
+    UsagePageSerializer,
     UsageSerializer,
     present_balance,
     present_model,
@@ -62,14 +62,14 @@ class ModelView(CustomerView):
 
 class UsageListView(CustomerView):
     required_scope = Scope.USAGE_READ
-    errors = (InvalidRequest,)
+    errors = (InvalidRequest, ParameterUnknown)
 
     @extend_schema(
         operation_id="list_usage",
         summary="The customer's usage: call by call, or summed",
         tags=["usage"],
         parameters=USAGE_PARAMETERS,
-        responses=USAGE_PAGE,
+        responses=UsagePageSerializer,
     )
     def get(self, request: Request) -> Response:
         """Return usage records, newest first, a page at a time; or sums by day, model or key."""

@@ -85,11 +85,12 @@ class UpstreamAnswer:
                             yield events
                         return
                     parsed = _parse(data)
-                    if "choices" not in parsed:
+                    if type(parsed.get("choices")) is not list:
                         if events:
                             yield events
                         raise _error_of_body(parsed)
-                    events.append((data, parsed))
+                    # An event of several data lines would fall apart in ours, which have one.
+                    events.append((orjson.dumps(parsed) if b"\n" in data else data, parsed))
                 if events:
                     yield events
         except (aiohttp.ClientError, OSError) as error:

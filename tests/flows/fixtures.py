@@ -12,7 +12,7 @@ _SHARED = pytest.StashKey[Platform]()
 
 # Small enough that a test reaches the bound, large enough that none does by chance.
 _VARIABLES = {
-    "CLIENT_STALL_SECONDS": "3",
+    "CLIENT_STALL_SECONDS": "2",
     "MAX_BODY_BYTES": "4000000",
     "MAX_MESSAGES": "50",
     "WEBSOCKET_CALLS_LIMIT": "4",

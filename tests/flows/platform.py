@@ -292,6 +292,11 @@ class Platform:
         )
         return [r for r in self.upstream.requests if r.body is not None and r.body.get("model") in names]
 
+    def release(self, *, n: int = 1) -> None:
+        """Wait until n answers are held at the upstream, and let them go on."""
+        self.upstream.wait_until_held(n=n)
+        self.upstream.release()
+
     def assert_settled(self, caller: Caller) -> None:
         """Check that no hold of the customer is open, and that its books agree to the nano-dollar."""
         assert self.read_holds(caller) == []

@@ -182,7 +182,9 @@ AFTER_THE_FIRST_BYTE = {
         behaviour=Behaviour(cut_at=2, cut=Cut.FINISH), status=200, code="upstream_interrupted"
     ),
     "says [DONE] without a finish reason": Fault(
-        behaviour=Behaviour(events=2, finish_reason=None), status=200, code="upstream_interrupted"
+        behaviour=Behaviour(events=2, finish_reason=None, usage_place=UsagePlace.NOWHERE),
+        status=200,
+        code="upstream_interrupted",
     ),
     "sends what is no JSON": Fault(behaviour=invalid_event(after=2), status=200, code="upstream_invalid_answer"),
     "sends what is no chunk": Fault(
@@ -196,9 +198,7 @@ AFTER_THE_FIRST_BYTE = {
         code="upstream_invalid_answer",
     ),
     "sends an error": Fault(behaviour=error_event(after=2, message=SECRET), status=200, code="upstream_error"),
-    "stalls": Fault(
-        behaviour=Behaviour(), status=200, code="upstream_timeout", upstream={"idle_timeout_seconds": 0.1}
-    ),
+    "stalls": Fault(behaviour=Behaviour(), status=200, code="upstream_timeout", upstream={"idle_timeout_seconds": 0.1}),
     "takes too long": Fault(
         behaviour=Behaviour(endless=True, event_delay_seconds=0.05),
         status=200,
@@ -217,38 +217,36 @@ async def test_a_fault_after_the_first_byte_is_the_last_event_and_what_came_is_b
     # Held, so that the chunks before it have arrived when the fault comes; the one that stalls stays held.
     fields = {name: getattr(fault.behaviour, name) for name in Behaviour.__dataclass_fields__}
     platform.upstream.queue(Behaviour(**{**fields, "hold_at": 2}), target=caller.model)
-    call = await RawCall.start(platform.server, caller, stream=True)
-    await call.read_events(2)
-    if name != "stalls":
-        platform.upstream.release()
-    raw = (await call.read_answer()).decode()
-    assert "[DONE]" not in raw
-    assert SECRET not in raw
-    *chunks, last = [json.loads(line[6:]) for line in raw.split("\n") if line.startswith("data: ")]
-    assert len(chunks) >= 2
-    assert all("error" not in chunk for chunk in chunks)
-    assert (last["error"]["code"], last["finish_reason"]) == (fault.code, "error")
-    record = await asyncio.to_thread(platform.settle_one, caller)
-    assert last["error"]["request_id"] == last["tollkeeper"]["request_id"] == record.request_id
-    assert last["tollkeeper"]["usage"]["output_tokens"] == record.output_tokens > 0
-    assert (record.status, record.source) == (UsageStatus.INTERRUPTED, UsageSource.ESTIMATED)
-    assert record.error_code == fault.code
-    assert record.charged_nanousd == 10 * 1_000 + record.output_tokens * 4_000
-    await call.leave()
+    async with await RawCall.start(platform.server, caller, stream=True) as call:
+        await call.read_events(2)
+        if name != "stalls":
+            await asyncio.to_thread(platform.release)
+        raw = (await call.read_answer()).decode()
+        assert "[DONE]" not in raw
+        assert SECRET not in raw
+        *chunks, last = [json.loads(line[6:]) for line in raw.split("\n") if line.startswith("data: ")]
+        assert len(chunks) >= 2
+        assert all("error" not in chunk for chunk in chunks)
+        assert (last["error"]["code"], last["finish_reason"]) == (fault.code, "error")
+        record = await asyncio.to_thread(platform.settle_one, caller)
+        assert last["error"]["request_id"] == last["tollkeeper"]["request_id"] == record.request_id
+        assert last["tollkeeper"]["usage"]["output_tokens"] == record.output_tokens > 0
+        assert (record.status, record.source) == (UsageStatus.INTERRUPTED, UsageSource.ESTIMATED)
+        assert record.error_code == fault.code
+        assert record.charged_nanousd == 10 * 1_000 + record.output_tokens * 4_000
 
 
 async def test_of_an_interrupted_stream_the_providers_own_figures_count_where_it_gave_any(platform: Platform) -> None:
     caller = platform.make_caller()
     behaviour = Behaviour(cut_at=3, hold_at=3, usage_place=UsagePlace.EVERY_EVENT)
     platform.upstream.queue(behaviour, target=caller.model)
-    call = await RawCall.start(platform.server, caller, stream=True)
-    await call.read_events(3)
-    platform.upstream.release()
-    await call.read_answer()
-    record = await asyncio.to_thread(platform.settle_one, caller)
-    assert (record.status, record.source) == (UsageStatus.INTERRUPTED, UsageSource.PROVIDER)
-    assert (record.input_tokens, record.output_tokens) == (3, 3)
-    await call.leave()
+    async with await RawCall.start(platform.server, caller, stream=True) as call:
+        await call.read_events(3)
+        await asyncio.to_thread(platform.release)
+        await call.read_answer()
+        record = await asyncio.to_thread(platform.settle_one, caller)
+        assert (record.status, record.source) == (UsageStatus.INTERRUPTED, UsageSource.PROVIDER)
+        assert (record.input_tokens, record.output_tokens) == (3, 3)
 
 
 async def test_a_stream_without_end_is_ended_and_never_charged_beyond_its_hold(platform: Platform) -> None:
@@ -384,14 +382,13 @@ async def test_after_the_first_byte_no_other_deployment_takes_over(platform: Pla
     platform.add_deployment(model, priority=2)
     caller = platform.make_caller(model=model)
     platform.upstream.queue(Behaviour(hold_at=2, cut_at=2), target=model)
-    call = await RawCall.start(platform.server, caller, stream=True)
-    await call.read_events(2)
-    platform.upstream.release()
-    assert b'"upstream_interrupted"' in await call.read_answer()
-    (seen,) = platform.requests_for(model)
-    assert seen.outcome is Outcome.CUT
-    assert (await asyncio.to_thread(platform.settle_one, caller)).status == UsageStatus.INTERRUPTED
-    await call.leave()
+    async with await RawCall.start(platform.server, caller, stream=True) as call:
+        await call.read_events(2)
+        await asyncio.to_thread(platform.release)
+        assert b'"upstream_interrupted"' in await call.read_answer()
+        (seen,) = platform.requests_for(model)
+        assert seen.outcome is Outcome.CUT
+        assert (await asyncio.to_thread(platform.settle_one, caller)).status == UsageStatus.INTERRUPTED
 
 
 async def test_when_every_deployment_fails_the_last_fault_is_told_and_nothing_is_charged(platform: Platform) -> None:

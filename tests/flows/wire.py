@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 
@@ -124,6 +124,12 @@ class RawCall:
         call.writer.write(cls.head(caller, f"content-length: {len(body)}") + body)
         await call.writer.drain()
         return call
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.leave()
 
     @staticmethod
     def head(caller: Caller, *lines: str) -> bytes:
