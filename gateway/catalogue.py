@@ -56,6 +56,12 @@ class ModelEntry:
     created_at: int
     deployments: tuple[DeploymentEntry, ...]
 
+    def deployments_for(self, environment: str) -> tuple[DeploymentEntry, ...]:
+        """Return what a key of `environment` may reach: a test key reaches nothing that somebody pays for."""
+        if environment != "test":
+            return self.deployments
+        return tuple(d for d in self.deployments if d.upstream.is_test)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:

@@ -12,7 +12,7 @@ from gateway.errors import AdmissionUnavailable, CallCancelled, ClientStalled, S
 from gateway.flight import Flight, Sink
 from gateway.runtime import Runtime
 from gateway.stages.admit import admit
-from gateway.stages.authenticate import authenticate, confirm_refusal
+from gateway.stages.authenticate import authenticate, refresh_snapshots
 from gateway.stages.call import call_upstream
 from gateway.stages.guard import guard
 from gateway.stages.parse import parse
@@ -31,9 +31,8 @@ async def run_call(runtime: Runtime, exchange: Exchange, control: CallControl, s
         try:
             await _prepare(runtime, exchange)
         except TollkeeperError as error:
-            refusal = await confirm_refusal(runtime, exchange, error)
-            _log(exchange, refusal)
-            await sink.fail(exchange, refusal, None)
+            _log(exchange, error)
+            await sink.fail(exchange, error, None)
         except Exception as error:
             logger.exception("%s: failed before admission", exchange.request_id)
             await sink.fail(exchange, InternalError(internal_detail=repr(error)), None)
@@ -44,14 +43,30 @@ async def run_call(runtime: Runtime, exchange: Exchange, control: CallControl, s
 async def _prepare(runtime: Runtime, exchange: Exchange) -> None:
     if runtime.is_draining:
         raise ServerDraining
-    await authenticate(runtime, exchange)
-    await parse(runtime, exchange)
+    generation = runtime.clerk.catalogue.generation
+    try:
+        await _plan(runtime, exchange)
+    except TollkeeperError:
+        # Refused by snapshots. Where they have moved since (a key ended, a model or price came), that decides.
+        if not await refresh_snapshots(runtime, exchange, generation):
+            raise
+        await _plan(runtime, exchange)
     for _ in range(_MOST_PLANS):
-        resolve(exchange, runtime.clerk.catalogue, runtime.clerk.now_us)
-        guard(exchange)
         if await admit(runtime, exchange):
             return
+        _resolve(runtime, exchange)
     raise AdmissionUnavailable(internal_detail="key or catalogue changed at every attempt")
+
+
+async def _plan(runtime: Runtime, exchange: Exchange) -> None:
+    await authenticate(runtime, exchange)
+    await parse(runtime, exchange)
+    _resolve(runtime, exchange)
+
+
+def _resolve(runtime: Runtime, exchange: Exchange) -> None:
+    resolve(exchange, runtime.clerk.catalogue, runtime.clerk.now_us)
+    guard(exchange)
 
 
 async def _carry_out(runtime: Runtime, exchange: Exchange, control: CallControl, sink: Sink) -> None:

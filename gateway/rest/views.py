@@ -12,7 +12,7 @@ from billing.usage_queries import UsageGroup, find_usage, group_usage, list_usag
 from common.clock import SYSTEM_CLOCK
 from common.errors import InvalidRequest, NotFound
 from common.sql import Sql
-from gateway.catalogue import ModelEntry, read_catalogue
+from gateway.catalogue import read_catalogue
 from gateway.errors import ModelNotFound, ParameterUnknown
 from gateway.rest.authentication import principal_of
 from gateway.rest.base import CustomerView
@@ -123,11 +123,6 @@ def _callable_models(principal: Principal) -> dict[str, dict[str, Any]]:
     found = {}
     for model in catalogue.models.values():
         price = catalogue.prices.find_price(model.name, now_us)
-        if price is not None and principal.may_use_model(model.name) and _is_served(model, principal):
+        if price is not None and principal.may_use_model(model.name) and model.deployments_for(principal.environment):
             found[model.name] = present_model(model, price.rates)
     return found
-
-
-def _is_served(model: ModelEntry, principal: Principal) -> bool:
-    # As in `gateway.stages.resolve`: a test key reaches nothing that somebody pays for.
-    return any(d.upstream.is_test or principal.environment != "test" for d in model.deployments)

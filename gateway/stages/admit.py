@@ -1,16 +1,17 @@
 """Ask the clerk: every limit, every budget, the money, and whether the key still holds, in one transaction."""
 
-from common.errors import AuthenticationFailed
 from gateway.admission.commands import Admit, Admitted, Stale
 from gateway.admission.expiry import write_draft
 from gateway.calls import Exchange
 from gateway.runtime import Runtime
+from gateway.stages.authenticate import accept_principal
 
 
 async def admit(runtime: Runtime, exchange: Exchange) -> bool:
     """Return True when the call may run; False when it has to be planned again with fresh snapshots.
 
-    Raises the error of the limit, budget or balance that refused it.
+    Raises the error of the limit, budget or balance that refused it, AuthenticationFailed or InsufficientScope for a
+    key that has ended or lost its right since its snapshot was taken.
     """
     assert exchange.call is not None
     assert exchange.plan is not None
@@ -47,9 +48,7 @@ async def admit(runtime: Runtime, exchange: Exchange) -> bool:
         return True
     if isinstance(answer, Stale):
         runtime.keep_principal(exchange.token, answer.principal)
-        if answer.principal is None or not answer.principal.is_active(runtime.clerk.now_us):
-            raise AuthenticationFailed
-        exchange.principal = answer.principal
+        accept_principal(runtime, exchange, answer.principal)
         return False
     exchange.limits = answer.limits
     raise answer.error

@@ -20,6 +20,14 @@ async def authenticate(runtime: Runtime, exchange: Exchange) -> None:
     if principal is None or not principal.is_active(runtime.clerk.now_us):
         principal = await look_up(runtime, exchange.token)
         exchange.principal_is_cached = False
+    accept_principal(runtime, exchange, principal)
+
+
+def accept_principal(runtime: Runtime, exchange: Exchange, principal: Principal | None) -> None:
+    """Let the call go on for `principal`, the snapshot that counts from here on.
+
+    Raises AuthenticationFailed or InsufficientScope.
+    """
     if principal is None or not principal.is_active(runtime.clerk.now_us):
         raise AuthenticationFailed
     exchange.principal = principal
@@ -38,17 +46,17 @@ async def look_up(runtime: Runtime, token: str) -> Principal | None:
     return principal
 
 
-async def confirm_refusal(runtime: Runtime, exchange: Exchange, error: TollkeeperError) -> TollkeeperError:
-    """Return the error to answer with when a call is refused before admission saw it.
+async def refresh_snapshots(runtime: Runtime, exchange: Exchange, generation: int) -> bool:
+    """Return whether key or catalogue have moved since a call was refused by snapshots of them.
 
-    The refusal was found with a snapshot of the key: if the key has ended since, that is the answer.
+    `generation` is the catalogue's before the refusal. Looking the key up is a batch of the clerk, which refreshes the
+    catalogue as well. A key that had just been looked up needs no second look.
     """
-    if exchange.principal is None or not exchange.principal_is_cached or exchange.admitted is not None:
-        return error
+    known = exchange.principal
+    if known is None or not exchange.principal_is_cached:
+        return False
     try:
-        principal = await look_up(runtime, exchange.token)
+        found = await look_up(runtime, exchange.token)
     except TollkeeperError:
-        return error
-    if principal is None or not principal.is_active(runtime.clerk.now_us):
-        return AuthenticationFailed()
-    return error
+        return False  # the refusal stands: it is true of some moment, and nothing better is known
+    return found is None or found.row != known.row or runtime.clerk.catalogue.generation != generation

@@ -24,10 +24,7 @@ def plan_call(call: ChatCall, counted: InputCount, principal: Principal, catalog
     model = catalogue.models.get(call.model)
     if model is None or not principal.may_use_model(call.model):
         raise ModelNotFound(model=call.model[:100])
-    deployments = model.deployments
-    if principal.environment == "test":
-        # A test key reaches nothing that somebody pays for.
-        deployments = tuple(d for d in deployments if d.upstream.is_test)
+    deployments = model.deployments_for(principal.environment)
     if not deployments:
         raise ModelUnavailable(model=model.name)
     price = catalogue.prices.find_price(model.name, now_us)

@@ -7,8 +7,9 @@ import pytest
 
 from keys.customers import set_customer_status
 from keys.issuing import revoke_key
-from keys.models import ApiKey, CustomerStatus
+from keys.models import ApiKey, CustomerStatus, KeyEnvironment
 from keys.scopes import Scope
+from tests.factories import make_price
 from tests.flows.platform import Caller, Platform
 from tests.flows.sockets import open_socket
 from tests.flows.wire import RawCall, ask
@@ -139,6 +140,13 @@ async def test_a_scope_that_is_taken_away_counts_from_the_next_call_on(platform:
     assert (answer.status, answer.error["code"]) == (403, "insufficient_scope")
 
 
+async def test_a_scope_that_is_granted_counts_from_the_next_call_on(platform: Platform) -> None:
+    caller = platform.make_caller(scopes=[Scope.MODELS_READ])
+    assert (await ask(platform.server, caller)).status == 403
+    platform.run(ApiKey.objects.filter(pk=caller.key_id).update, scopes=[Scope.CHAT_WRITE])
+    assert (await ask(platform.server, caller)).status == 200
+
+
 @pytest.mark.parametrize("allowed", [["other"], ["mode"], ["other-*"]])
 async def test_a_model_beyond_the_keys_list_does_not_exist_for_it(platform: Platform, allowed: list[str]) -> None:
     caller = platform.make_caller(allowed_models=allowed)
@@ -155,10 +163,10 @@ async def test_a_model_is_found_by_name_or_prefix(platform: Platform) -> None:
 
 
 async def test_a_test_key_reaches_only_what_costs_nothing(platform: Platform) -> None:
-    paid = platform.make_caller(environment="test")
+    paid = platform.make_caller(environment=KeyEnvironment.TEST)
     assert (await ask(platform.server, paid)).error["code"] == "model_unavailable"
     assert platform.requests_for(paid.model) == []
-    free = platform.make_caller(model=platform.make_model(upstream={"is_test": True}), environment="test")
+    free = platform.make_caller(model=platform.make_model(upstream={"is_test": True}), environment=KeyEnvironment.TEST)
     assert (await ask(platform.server, free)).status == 200
 
 
@@ -171,8 +179,6 @@ async def test_a_model_is_callable_as_soon_as_it_exists_also_with_a_warm_key(pla
 
 
 async def test_a_price_that_was_missing_counts_as_soon_as_it_is_published(platform: Platform) -> None:
-    from tests.factories import make_price
-
     model = platform.make_model(with_price=False)
     caller = platform.make_caller(model=model)
     assert (await ask(platform.server, caller)).error["code"] == "price_missing"

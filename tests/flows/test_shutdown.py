@@ -53,9 +53,7 @@ async def test_calls_in_flight_end_whole_and_new_ones_are_refused(own_platform: 
         assert [await socket.wait_closed(), await idle.wait_closed()] == [1001, 1001]
     assert await asyncio.to_thread(server.process.wait, 30) == 0
     records = platform.read_usage(caller)
-    assert [(record.status, record.source) for record in records] == [
-        (UsageStatus.COMPLETED, UsageSource.PROVIDER)
-    ] * 3
+    assert [(record.status, record.source) for record in records] == [(UsageStatus.COMPLETED, UsageSource.PROVIDER)] * 3
     platform.assert_settled(caller)
     assert "Traceback" not in server.log
 
