@@ -578,7 +578,11 @@ RECEIPT_HEADERS = {"x-cost-usd", "x-balance-usd", "x-overhead-ms", "x-upstream-m
 
 
 def test_an_answer_says_who_answered_what_it_cost_and_what_is_left(platform: Platform) -> None:
-    limits = {"requests_per_minute": 60, "input_tokens_per_minute": 6_000, "output_tokens_per_minute": 60_000}
+    limits: dict[str, int | None] = {
+        "requests_per_minute": 60,
+        "input_tokens_per_minute": 6_000,
+        "output_tokens_per_minute": 60_000,
+    }
     caller = platform.make_caller(plan_limits=limits)
     with open_client(platform, caller) as client:
         raw = client.chat.completions.with_raw_response.create(model=caller.model, messages=MESSAGES)

@@ -19,7 +19,7 @@ _VARIABLES = {
 }
 
 
-def _shared_platform(config: pytest.Config, blocker: DjangoDbBlocker) -> Platform:
+def shared_platform(config: pytest.Config, blocker: DjangoDbBlocker) -> Platform:
     """Return the platform of this test process, started at its first use.
 
     Two folders ask for it; a session fixture in the conftest of each would start it twice.
@@ -36,7 +36,7 @@ def _shared_platform(config: pytest.Config, blocker: DjangoDbBlocker) -> Platfor
 @pytest.fixture
 def platform(pytestconfig: pytest.Config, django_db_blocker: DjangoDbBlocker) -> Iterator[Platform]:
     """Return the shared platform with an upstream that remembers nothing of earlier tests."""
-    shared = _shared_platform(pytestconfig, django_db_blocker)
+    shared = shared_platform(pytestconfig, django_db_blocker)
     shared.upstream.reset()
     yield shared
     # A test that failed half-way leaves no answer held for the next one.

@@ -66,11 +66,13 @@ class Socket:
 
 
 @asynccontextmanager
-async def open_socket(server: Server, caller: Caller | None = None, **options: Any) -> AsyncIterator[Socket]:
+async def open_socket(
+    server: Server, caller: Caller | None = None, *, expect_ready: bool = True, **options: Any
+) -> AsyncIterator[Socket]:
     """Open a socket; with a caller it is authenticated by header, and `ready` has been read."""
     headers = caller.headers if caller is not None else {}
     async with connect(server.socket_url, additional_headers=headers, proxy=None, **options) as connection:
         socket = Socket(connection)
-        if caller is not None:
+        if caller is not None and expect_ready:
             assert await socket.receive() == {"type": "ready"}
         yield socket

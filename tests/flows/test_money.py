@@ -3,7 +3,7 @@
 import pytest
 
 from billing.models import UsageSource, UsageStatus
-from tests import factories
+from billing.pricing import publish_price
 from tests.flows.flood import LIMITS, check_flood
 from tests.flows.platform import Caller, Platform
 from tests.flows.wire import ask
@@ -31,7 +31,7 @@ async def test_the_cost_is_price_times_usage_rounded_once(platform: Platform, st
     model = platform.make_model(with_price=False)
     # 0.0351 and 0.0701 nano-USD a token: nothing divides evenly.
     rates = {"input_nanousd": 35_100, "output_nanousd": 70_100, "cache_read_nanousd": 12_345, "request_nanousd": 7}
-    platform.run(lambda: factories.publish_price(model=model, rates=rates, author="tests"))
+    platform.run(lambda: publish_price(model=model, rates=rates, author="tests"))
     caller = platform.make_caller(model=model, credit_nanousd=1_000)
     usage = make_usage(prompt_tokens=17, completion_tokens=13, cached_tokens=5, reasoning_tokens=3)
     platform.upstream.set_default(Behaviour(usage=usage), target=model)
@@ -84,7 +84,7 @@ async def test_a_price_counts_from_the_next_call_on(platform: Platform) -> None:
     caller = platform.make_caller()
     await ask(platform.server, caller)
     platform.run(
-        lambda: factories.publish_price(
+        lambda: publish_price(
             model=caller.model, rates={"input_nanousd": 2 * 10**9, "output_nanousd": 8 * 10**9}, author="tests"
         )
     )
