@@ -3,6 +3,7 @@
 authenticate, parse, resolve, guard, admit, call and relay, settle.
 """
 
+import asyncio
 import logging
 
 from common.errors import InternalError, TollkeeperError
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 # Snapshots can only be stale again if somebody changes key or catalogue between two reads, over and over.
 _MOST_PLANS = 10
+_LAST_WORDS_SECONDS = 2.0
 
 
 async def run_call(runtime: Runtime, exchange: Exchange, control: CallControl, sink: Sink) -> None:
@@ -96,11 +98,30 @@ async def _carry_out(runtime: Runtime, exchange: Exchange, control: CallControl,
         error = error or failure
     if error is not None:
         _log(exchange, error)
-        await sink.fail(exchange, error, receipt)
-    elif receipt is not None and body is not None:
-        await sink.answer(exchange, receipt, body)
-    elif receipt is not None:
-        await sink.finish(exchange, receipt, flight.transcript.usage_chunk)
+    await _hand_over(flight, body, receipt, error)
+
+
+async def _hand_over(
+    flight: Flight, body: bytes | None, receipt: Receipt | None, error: TollkeeperError | None
+) -> None:
+    """Send what ends the call. It is settled: a client that does not take its last bytes must not keep it alive."""
+    exchange, sink = flight.exchange, flight.sink
+    try:
+        async with asyncio.timeout(_patience(flight.runtime)):
+            if error is not None:
+                await sink.fail(exchange, error, receipt)
+            elif receipt is not None and body is not None:
+                await sink.answer(exchange, receipt, body)
+            elif receipt is not None:
+                await sink.finish(exchange, receipt, flight.transcript.usage_chunk)
+    except TimeoutError:
+        await sink.fail(exchange, ClientStalled(), receipt)
+
+
+def _patience(runtime: Runtime) -> float:
+    """Return how long a client may take for its last bytes: at shutdown there is little time left for it."""
+    longest = runtime.client_stall_seconds
+    return min(longest, _LAST_WORDS_SECONDS) if runtime.is_draining else longest
 
 
 def _ending_of_fault(sink: Sink) -> Ending:

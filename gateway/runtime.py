@@ -87,8 +87,7 @@ class Runtime:
         """Take no more calls, give those in flight some time, end the rest, then close the WebSockets."""
         self.is_draining = True
         await self.end_calls(within_seconds=within_seconds)
-        for socket in tuple(self.sockets):
-            await socket.close_for_shutdown()
+        await asyncio.gather(*(socket.close_for_shutdown() for socket in tuple(self.sockets)))
 
     async def stop(self, *, drain_seconds: float) -> None:
         """Drain, book everything, give up the lease."""

@@ -14,6 +14,8 @@ CLIENT_PHASE = "the client"
 # A process that dies loses at most what a stream has relayed since its last note.
 _FIRST_NOTE_SECONDS = 1.0
 _NOTE_EVERY_SECONDS = 2.0
+# No token of a known vocabulary is longer: more text than this for each token cannot be what was asked for.
+_MOST_CHARACTERS_PER_TOKEN = 128
 
 
 async def relay_completion(flight: Flight, answer: UpstreamAnswer) -> bytes:
@@ -24,6 +26,8 @@ async def relay_completion(flight: Flight, answer: UpstreamAnswer) -> bytes:
         flight.transcript.read_completion(parsed)
     except (AttributeError, TypeError, KeyError) as error:
         raise UpstreamInvalidAnswer(internal_detail=f"unreadable completion: {error!r}") from error
+    if flight.transcript.characters > _most_characters(flight):
+        raise UpstreamInvalidAnswer(internal_detail=f"{flight.transcript.characters} characters of text")
     return raw
 
 
@@ -35,8 +39,12 @@ async def relay_stream(flight: Flight, answer: UpstreamAnswer) -> None:
     """
     exchange, transcript = flight.exchange, flight.transcript
     next_note = perf_counter() + _FIRST_NOTE_SECONDS
+    most_characters = _most_characters(flight)
     async for events in answer.read_events():
         chunks = _read(events, transcript)
+        if transcript.characters > most_characters:
+            # Before it is counted: that would hold up the event loop.
+            raise UpstreamInvalidAnswer(internal_detail=f"more than {most_characters} characters of text")
         now = perf_counter()
         if chunks:
             exchange.first_token = exchange.first_token or now
@@ -74,10 +82,19 @@ async def _hand_on(flight: Flight, chunks: list[bytes]) -> None:
     control.expect("the next event", deployment.upstream.idle_timeout_seconds)
 
 
+def _most_tokens(flight: Flight) -> int:
+    """Return how much an upstream may deliver before it counts as out of control: our count is not its own."""
+    assert flight.exchange.plan is not None
+    return 2 * flight.exchange.plan.output_tokens + 1_000
+
+
+def _most_characters(flight: Flight) -> int:
+    return _most_tokens(flight) * _MOST_CHARACTERS_PER_TOKEN
+
+
 def _note_progress(flight: Flight) -> None:
-    plan, exchange = flight.exchange.plan, flight.exchange
-    assert plan is not None
+    exchange = flight.exchange
     produced = flight.transcript.count_output()
-    if produced > 2 * plan.output_tokens + 1_000:
-        raise UpstreamInvalidAnswer(internal_detail=f"{produced} tokens, {plan.output_tokens} were asked for")
+    if produced > _most_tokens(flight):
+        raise UpstreamInvalidAnswer(internal_detail=f"{produced} tokens, more than twice what was asked for")
     flight.runtime.clerk.note(NoteProgress(request_id=exchange.request_id, output_tokens=produced))

@@ -70,7 +70,6 @@ async def serve_operation(operation: Operation, scope: Scope, receive: Receive, 
         request_id=request_id,
     )
     control = CallControl()
-    sink.connection = asyncio.current_task()
     task = asyncio.create_task(run_call(runtime, exchange, control, sink), name=request_id)
     try:
         # Returns when the client leaves, or when the last byte has been handed to the server.
@@ -80,8 +79,6 @@ async def serve_operation(operation: Operation, scope: Scope, receive: Receive, 
             control.client_left()
         await task
     except asyncio.CancelledError:
-        if sink.has_stalled:
-            return  # without a complete answer: the server closes the connection
         # The server gives up on this connection; the call settles all the same.
         sink.is_gone = True
         runtime.keep(task)
@@ -98,9 +95,6 @@ class HttpSink:
         self.has_begun = False
         self.has_ended = False
         self.is_gone = False
-        self.has_stalled = False
-        # The task that waits for the client's disconnect.
-        self.connection: asyncio.Task[Any] | None = None
 
     async def begin(self, exchange: Exchange) -> None:
         """Send the head of an event stream."""
@@ -146,9 +140,8 @@ class HttpSink:
         """Send an error as the answer, or as the last event of a stream that has begun."""
         if isinstance(error, ClientStalled):
             # Nothing gets through to this client: an error would wait behind what it does not read.
-            self.is_gone = self.has_stalled = True
-            if self.connection is not None:
-                self.connection.cancel()
+            self.is_gone = True
+            abort_connection(self._send)
             return
         if not self.has_begun:
             await self.send_error(error, request_id=exchange.request_id, headers=exchange_headers(exchange))
@@ -184,6 +177,17 @@ class HttpSink:
             await self._send({"type": "http.response.body", "body": body, "more_body": more})
         except OSError:  # some servers raise for a client that has gone, others swallow the bytes
             self.is_gone = True
+
+
+def abort_connection(send: Send) -> None:
+    """Cut a client's connection at once, with whatever is buffered for it.
+
+    A server closes a connection once its buffer is empty, which never happens for a client that reads nothing. ASGI
+    has no word for it: uvicorn's `send` is a method of what owns the transport. Under another server nothing happens.
+    """
+    transport = getattr(getattr(send, "__self__", None), "transport", None)
+    if transport is not None:
+        transport.abort()
 
 
 def find_bearer_token(scope: Scope) -> str | None:

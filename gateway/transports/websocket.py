@@ -23,13 +23,15 @@ from gateway.operations import CHAT_COMPLETIONS
 from gateway.pipeline import run_call
 from gateway.runtime import Runtime, get_runtime
 from gateway.stages.authenticate import authenticate
-from gateway.transports.http import client_address_of, find_bearer_token
+from gateway.transports.http import abort_connection, client_address_of, find_bearer_token
 from gateway.transports.rendering import receipt_body
 
 logger = logging.getLogger(__name__)
 
 _AUTH_WITHIN_SECONDS = 10
 _MOST_ID_CHARACTERS = 100
+# How long a close frame may take; whoever does not read it is cut off.
+_CLOSE_WITHIN_SECONDS = 2.0
 
 
 class CloseCode(IntEnum):
@@ -85,10 +87,10 @@ class StreamConsumer(AsyncWebsocketConsumer):
                     raise InvalidRequest(f"Unknown message type {other!r}: send auth, call or cancel.", param="type")
         except AuthenticationFailed as error:
             await self.send_event({"type": "error", "id": None, **error.as_body(request_id=None)})
-            await self.close(CloseCode.UNAUTHENTICATED)
+            await self._end(CloseCode.UNAUTHENTICATED)
         except TollkeeperError as error:
             await self.send_event({"type": "error", "id": None, **error.as_body(request_id=None)})
-            await self.close(CloseCode.BAD_MESSAGE)
+            await self._end(CloseCode.BAD_MESSAGE)
 
     async def disconnect(self, code: int) -> None:
         """End the calls of a socket that is gone, as their upstreams want it."""
@@ -100,7 +102,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
 
     async def close_for_shutdown(self) -> None:
         """Tell the client that this server is going away; its calls have ended by now."""
-        await self.close(CloseCode.GOING_AWAY)
+        await self._end(CloseCode.GOING_AWAY)
 
     async def send_event(self, event: dict[str, Any]) -> None:
         """Send one message; waits while the client's socket is full."""
@@ -119,7 +121,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
         """Close the socket of a client that does not read, without waiting for it: nothing more is sent."""
         if not self._is_closed:
             self._is_closed = True
-            self._run_aside(self.close(CloseCode.TOO_SLOW))
+            self._run_aside(self._end(CloseCode.TOO_SLOW))
             for control in self._calls.values():
                 control.client_left()
 
@@ -146,7 +148,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
             await authenticate(self._runtime, exchange)
         except TollkeeperError as error:
             await self.send_event({"type": "error", "id": None, **error.as_body(request_id=None)})
-            await self.close(CloseCode.UNAUTHENTICATED)
+            await self._end(CloseCode.UNAUTHENTICATED)
             return
         self._token = token
         await self.send_event({"type": "ready"})
@@ -183,10 +185,21 @@ class StreamConsumer(AsyncWebsocketConsumer):
         finally:
             self.end_call(sink.call_id)
         if sink.was_unauthenticated:
-            await self.close(CloseCode.UNAUTHENTICATED)
+            await self._end(CloseCode.UNAUTHENTICATED)
 
     def _authentication_is_late(self) -> None:
-        self._run_aside(self.close(CloseCode.AUTHENTICATION_TIMEOUT))
+        self._run_aside(self._end(CloseCode.AUTHENTICATION_TIMEOUT))
+
+    async def _end(self, code: CloseCode) -> None:
+        """Close the socket, within a bound: a frame waits behind what the client does not read."""
+        self._is_closed = True
+        try:
+            async with asyncio.timeout(_CLOSE_WITHIN_SECONDS):
+                await self.close(code)
+        except TimeoutError:
+            abort_connection(self.base_send)
+        except (OSError, RuntimeError):
+            logger.debug("the client has gone before its socket was closed with %s", code)
 
     def _run_aside(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine)

@@ -15,6 +15,8 @@ class Transcript:
         # The chunk that only carried usage, where there was one.
         self.usage_chunk: dict[str, Any] | None = None
         self.finish_reason = ""
+        # Of all text so far.
+        self.characters = 0
         self._texts: list[str] = []
         self._counted = 0
         self._counted_texts = 0
@@ -89,6 +91,9 @@ class Transcript:
             text = message.get(name)
             if text and isinstance(text, str):
                 self._texts.append(text)
+                self.characters += len(text)
         for call in message.get("tool_calls") or ():
             function = call.get("function") or {}
-            self._texts.append(f"{function.get('name') or ''}{function.get('arguments') or ''}")
+            text = f"{function.get('name') or ''}{function.get('arguments') or ''}"
+            self._texts.append(text)
+            self.characters += len(text)

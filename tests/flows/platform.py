@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
@@ -246,8 +246,8 @@ class Platform:
         model: str | None = None,
         credit_usd: str = "10",
         credit_nanousd: int | None = None,
-        plan_limits: dict[str, int | None] | None = None,
-        customer_limits: dict[str, int | None] | None = None,
+        plan_limits: Mapping[str, int | None] | None = None,
+        customer_limits: Mapping[str, int | None] | None = None,
         **key_options: Any,
     ) -> Caller:
         """Create a customer with money and limits, its key, and (unless `model` names one) a model to call."""

@@ -105,3 +105,24 @@ async def test_a_server_without_calls_ends_at_once_and_gives_its_lease_back(own_
     assert await asyncio.to_thread(server.process.wait, 30) == 0
     assert "Traceback" not in server.log
     platform.assert_settled(caller)
+
+
+async def test_clients_that_read_nothing_do_not_keep_the_server_alive(own_platform: MakePlatform) -> None:
+    platform = own_platform(DRAIN_TIMEOUT_SECONDS="0.2", CLIENT_STALL_SECONDS="600")
+    large = {"context_window": 2_000_000, "max_output_tokens": 1_000_000, "default_output_tokens": 1_000_000}
+    caller = platform.make_caller(model=platform.make_model(**large))
+    platform.upstream.set_default(Behaviour(endless=True, tokens_per_event=2_500), target=caller.model)
+    server = platform.server
+    async with (
+        await RawCall.start(server, caller, stream=True) as stream,
+        open_socket(server, caller, max_queue=1, compression=None) as socket,
+    ):
+        stream.stop_reading()
+        await socket.call(caller)
+        await asyncio.to_thread(platform.upstream.wait_for_requests, 2)
+        server.terminate()
+        assert await asyncio.to_thread(server.process.wait, 30) == 0
+        await socket.leave()
+    records = platform.read_usage(caller)
+    assert {record.error_code for record in records} == {"server_draining"}
+    platform.assert_settled(caller)

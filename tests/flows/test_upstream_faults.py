@@ -260,6 +260,14 @@ async def test_a_stream_without_end_is_ended_and_never_charged_beyond_its_hold(p
     assert "cost_exceeds_hold" in record.flags.split(",")
 
 
+async def test_a_whole_answer_far_longer_than_asked_for_is_not_passed_on(platform: Platform) -> None:
+    caller = platform.make_caller()
+    platform.upstream.queue(Behaviour(text="amber " * 200_000), target=caller.model)
+    answer = await ask(platform.server, caller)
+    assert (answer.status, answer.error["code"]) == (502, "upstream_invalid_answer")
+    assert platform.settle_one(caller).charged_nanousd <= 10 * 1_000 + 256 * 4_000
+
+
 # ---- what is unusual and not wrong
 
 
@@ -309,7 +317,7 @@ MULTI_LINE = json.dumps(
     ],
 )
 async def test_an_unusual_stream_arrives_whole(platform: Platform, behaviour: Behaviour, text: str) -> None:
-    caller = platform.make_caller()
+    caller = platform.make_caller(model=platform.make_model(max_output_tokens=4_000, default_output_tokens=4_000))
     platform.upstream.queue(behaviour, target=caller.model)
     answer = await ask(platform.server, caller, stream=True)
     assert (answer.status, answer.is_whole) == (200, True)

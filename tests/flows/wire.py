@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -116,6 +117,11 @@ class RawCall:
         """Connect, and send nothing yet."""
         return cls(*await asyncio.open_connection("127.0.0.1", server.port))
 
+    def stop_reading(self) -> None:
+        """Take nothing more from the socket, and let it hold as little as it can."""
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        self.writer.transport.pause_reading()  # type: ignore[attr-defined]
+
     @classmethod
     async def start(cls, server: Server, caller: Caller, **options: Any) -> "RawCall":
         """Connect and send a whole call."""
@@ -153,6 +159,16 @@ class RawCall:
         while b"\r\n" not in self.seen:
             self.seen += await self._read_some()
         return int(self.seen.split(b" ", 2)[1])
+
+    async def read_body(self) -> bytes:
+        """Read an answer with a content-length and return its body."""
+        while b"\r\n\r\n" not in self.seen:
+            self.seen += await self._read_some()
+        head, _, body = self.seen.partition(b"\r\n\r\n")
+        size = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n", 1)[0])
+        while len(body) < size:
+            body += await self._read_some()
+        return body
 
     async def _read_some(self) -> bytes:
         piece = await self.reader.read(65_536)
