@@ -258,7 +258,7 @@ class Platform:
                 plan=factories.make_plan(**(plan_limits or {})),
                 credit_usd=credit_usd,
                 credit_nanousd=credit_nanousd,
-                limits=customer_limits,
+                limits=dict(customer_limits or {}),
             )
             issued = factories.make_key(customer, **key_options)
             return Caller(customer_id=customer.pk, key_id=issued.key.pk, token=issued.token, model=name)

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
@@ -33,7 +33,7 @@ def workers(pytestconfig: pytest.Config, django_db_blocker: DjangoDbBlocker) -> 
 
 
 def find_workers(platform: Platform) -> list[psutil.Process]:
-    return psutil.Process(platform.server.process.pid).children()
+    return list(psutil.Process(platform.server.process.pid).children())
 
 
 @pytest.mark.parametrize("name", LIMITS)
@@ -62,10 +62,17 @@ async def test_the_holds_of_a_killed_worker_are_resolved_by_the_others_and_it_is
         await call.leave()
 
 
-async def test_all_workers_end_with_their_supervisor(workers: Platform) -> None:
-    platform = workers
-    own = find_workers(platform)
-    assert len(own) == WORKERS
+async def test_workers_whose_supervisor_was_killed_drain_and_end(own_platform: Callable[..., Platform]) -> None:
+    platform = own_platform(WORKERS="2", REDIS_URL=os.environ["REDIS_URL"])
     caller = platform.make_caller()
-    assert (await ask(platform.server, caller)).status == 200
+    platform.upstream.queue(Behaviour(hold_at=2), target=caller.model)
+    orphans = await asyncio.to_thread(wait_for, lambda: find_workers(platform), what="workers")
+    async with await RawCall.start(platform.server, caller, stream=True) as call:
+        await call.read_events(2)
+        platform.server.process.kill()
+        platform.server.process.wait()
+        await asyncio.to_thread(platform.release)
+        assert b"data: [DONE]" in await call.read_answer()
+    _, alive = await asyncio.to_thread(psutil.wait_procs, orphans, 30)
+    assert alive == []
     platform.assert_settled(caller)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from typing import Any
 
 from billing.models import UsageSource, UsageStatus
 from tests.flows.platform import Platform, wait_for
@@ -109,7 +110,11 @@ async def test_a_server_without_calls_ends_at_once_and_gives_its_lease_back(own_
 
 async def test_clients_that_read_nothing_do_not_keep_the_server_alive(own_platform: MakePlatform) -> None:
     platform = own_platform(DRAIN_TIMEOUT_SECONDS="0.2", CLIENT_STALL_SECONDS="600")
-    large = {"context_window": 2_000_000, "max_output_tokens": 1_000_000, "default_output_tokens": 1_000_000}
+    large: dict[str, Any] = {
+        "context_window": 2_000_000,
+        "max_output_tokens": 1_000_000,
+        "default_output_tokens": 1_000_000,
+    }
     caller = platform.make_caller(model=platform.make_model(**large))
     platform.upstream.set_default(Behaviour(endless=True, tokens_per_event=2_500), target=caller.model)
     server = platform.server

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from pytest_django import DjangoDbBlocker
@@ -256,7 +257,11 @@ async def check_given_up(platform: Platform, caller: Caller, resident_before: in
 
 FLOOD = Behaviour(endless=True, tokens_per_event=2_500)
 # So large that it is not the upstream's excess which ends the call.
-LARGE = {"context_window": 2_000_000, "max_output_tokens": 1_000_000, "default_output_tokens": 1_000_000}
+LARGE: dict[str, Any] = {
+    "context_window": 2_000_000,
+    "max_output_tokens": 1_000_000,
+    "default_output_tokens": 1_000_000,
+}
 
 
 @pytest.fixture
