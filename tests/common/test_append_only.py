@@ -58,7 +58,7 @@ def assert_refuses_changes(model: type[AppendOnlyModel]) -> None:
     ways: list[Callable[[], object]] = [
         row.save,
         row.delete,
-        lambda: model._default_manager.update(pk=models.F("pk")),
+        lambda: model._default_manager.update(id=models.F("id")),  # type: ignore[misc]
         lambda: model._default_manager.bulk_update([row], [model._meta.local_concrete_fields[1].name]),
         lambda: model._default_manager.filter(pk=row.pk)._raw_delete(using="default"),
         lambda: _run_sql(f"UPDATE {table} SET id = id"),
