@@ -47,6 +47,10 @@ class CloseCode(IntEnum):
 class StreamConsumer(AsyncWebsocketConsumer):
     """One socket. Its calls are tasks of their own; the socket's end ends them."""
 
+    # A name that no layer has: nobody sends to a socket from elsewhere, and with a layer each would occupy a connection
+    # to Redis and end when Redis does not answer.
+    channel_layer_alias = "none"
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._token: str | None = None
