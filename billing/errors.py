@@ -1,6 +1,6 @@
 """What can go wrong with money."""
 
-from common.errors import Conflict, InvalidRequest, PaymentRequired, TollkeeperError
+from common.errors import Conflict, InvalidRequest, PaymentRequired
 from common.money import format_usd
 
 
@@ -53,10 +53,3 @@ class ReferenceUsed(Conflict):
 class ExportInvalid(InvalidRequest):
     code = "invalid_export"
     summary = "The export's kind, format or range is not valid."
-
-
-class LedgerDamaged(TollkeeperError):
-    code = "ledger_damaged"
-    status = 500
-    retryable = False
-    summary = "Reconciliation found a difference; an operator has to look."

@@ -1,6 +1,6 @@
 """What can go wrong with customers, keys and their limits."""
 
-from common.errors import InvalidRequest, NotFound, PaymentRequired, PermissionDenied, RateLimited
+from common.errors import InvalidRequest, PaymentRequired, PermissionDenied, RateLimited
 from common.money import format_usd
 from keys.limits import LimitKind, LimitRefusal
 
@@ -14,14 +14,6 @@ class InsufficientScope(PermissionDenied):
             f"This key may not do that: it lacks the scope '{scope}'. Use a key that has it, or ask for one.",
             details={"required_scope": scope},
         )
-
-
-class CustomerUnknown(NotFound):
-    code = "customer_not_found"
-    summary = "No customer with that id."
-
-    def __init__(self, *, customer: str) -> None:
-        super().__init__(f"There is no customer '{customer}'.")
 
 
 class KeyAlreadyRevoked(InvalidRequest):

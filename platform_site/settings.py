@@ -91,7 +91,7 @@ SQLITE_PRAGMAS = (
     # A commit is durable when it returns: holds and settlements survive a power cut.
     "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
     # Without it INSERT OR REPLACE would delete ledger rows past their delete trigger.
-    " PRAGMA recursive_triggers=ON; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-32000;"
+    " PRAGMA recursive_triggers=ON; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-32000; PRAGMA wal_autocheckpoint=8000;"
 )
 
 
