@@ -4,7 +4,7 @@ Admin classes hold no rules: each view translates, makes one domain call and tra
 registered by the lowest app that knows all of what its page shows; apps below offer an unregistered base.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from django import forms
@@ -12,14 +12,15 @@ from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest
 from typing_extensions import override
-from unfold.admin import ModelAdmin
 from unfold.decorators import action
 from unfold.enums import ActionVariant
 from unfold.paginator import InfinitePaginator
 from unfold.views import ChangeList as UnfoldChangeList
 from unfold.widgets import UnfoldAdminTextareaWidget
 
+from common.admin_audit import AuditedAdmin
 from common.admin_fields import UsdField
+from common.admin_pages import Panel
 
 _M = TypeVar("_M", bound=models.Model)
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -40,13 +41,17 @@ class FactsChangeList(UnfoldChangeList):
     @override
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        rows = list(self.result_list)
+        self.result_list = self.with_facts(self.result_list)
+        # Equal to it, so that no page boasts a number that nobody counted.
+        self.full_result_count = self.result_count
+
+    def with_facts(self, found: Iterable[Any]) -> list[Any]:
+        """Return the rows of a page, each with what `read_page_facts` says of it."""
+        rows = list(found)
         facts = self.model_admin.read_page_facts(rows)
         for row in rows:
             setattr(row, _PAGE_FACTS, facts.get(row.pk))
-        self.result_list = rows
-        # Equal to it, so that no page boasts a number that nobody counted.
-        self.full_result_count = self.result_count
+        return rows
 
 
 def page_facts(row: models.Model) -> Any:
@@ -54,8 +59,8 @@ def page_facts(row: models.Model) -> Any:
     return getattr(row, _PAGE_FACTS, None)
 
 
-class PlatformModelAdmin(ModelAdmin, Generic[_M]):
-    """Base of editable pages."""
+class PlatformModelAdmin(AuditedAdmin, Generic[_M]):
+    """Base of editable pages; what they change is recorded in the audit trail."""
 
     show_full_result_count = False
     # Counts beside the choices of a filter would each read the whole table.
@@ -126,15 +131,10 @@ class ReadOnlyModelAdmin(PlatformModelAdmin[_M]):
     actions: Sequence[str] | None = None
 
     @override
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> Any:
-        # What cannot be changed has no history.
-        return super().changeform_view(request, object_id, form_url, {"show_history": False, **(extra_context or {})})
+    def read_audit_panel(self, row: models.Model) -> Panel | None:
+        # What cannot be changed seldom has a history; where it has one (a price is published), it is shown.
+        panel = super().read_audit_panel(row)
+        return panel if panel is not None and panel.rows else None
 
     @override
     def has_add_permission(self, request: HttpRequest, *args: Any) -> bool:

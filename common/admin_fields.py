@@ -1,4 +1,4 @@
-"""Form fields of the admin: money as plain decimal USD, names one a line."""
+"""Form fields of the admin: money as plain decimal USD, percentages, names one a line."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +8,7 @@ from typing_extensions import override
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from common.money import MAX_NANOUSD, format_usd, parse_usd
+from common.percents import format_percent, parse_percent
 
 
 class UsdField(forms.Field):
@@ -100,3 +101,42 @@ class LinesField(forms.CharField):
     @override
     def has_changed(self, initial: Any, data: Any) -> bool:
         return bool(self.to_python(data) != list(initial or []))
+
+
+class PercentField(forms.Field):
+    """A plain decimal percentage in the form, integer hundredths of a percent in Python."""
+
+    def __init__(self, *, min_points: int = 0, max_points: int, **kwargs: Any) -> None:
+        kwargs.setdefault(
+            "widget",
+            UnfoldAdminTextInputWidget(
+                {"inputmode": "decimal", "autocomplete": "off", "class": "tk-amount", "placeholder": "0"}
+            ),
+        )
+        kwargs.setdefault("help_text", "Percent, as a plain decimal such as 12.5.")
+        super().__init__(**kwargs)
+        self.min_points = min_points
+        self.max_points = max_points
+
+    @override
+    def prepare_value(self, value: Any) -> Any:
+        return format_percent(value).removesuffix(" %") if isinstance(value, int) else value
+
+    @override
+    def to_python(self, value: Any) -> int | None:
+        if value in self.empty_values:
+            return None
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_percent(str(value))
+        except ValueError as error:
+            raise forms.ValidationError(f"{error}.", code="invalid") from None
+
+    @override
+    def validate(self, value: Any) -> None:
+        super().validate(value)
+        if value is not None and not self.min_points <= value <= self.max_points:
+            raise forms.ValidationError(
+                f"Between {format_percent(self.min_points)} and {format_percent(self.max_points)}.", code="range"
+            )

@@ -84,13 +84,14 @@ def _render(
         "page": page,
         "form": form,
         "facts": facts,
-        "sections": _sections(page, form),
+        "sections": arrange_sections(page.sections, form),
     }
     return TemplateResponse(request, "common/admin/form_page.html", context)
 
 
-def _sections(page: FormPage, form: forms.Form) -> list[dict[str, object]]:
-    sections = page.sections or (FormSection(title="", fields=tuple(form.fields)),)
+def arrange_sections(given: Sequence[FormSection], form: forms.Form) -> list[dict[str, object]]:
+    """Return the sections with their bound fields, for a template; without any, all fields in one."""
+    sections = given or (FormSection(title="", fields=tuple(form.fields)),)
     listed = []
     for section in sections:
         fields = [form[name] for name in section.fields if name in form.fields and not form[name].is_hidden]

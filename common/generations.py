@@ -1,8 +1,9 @@
 """Generations: numbers that the database raises on any change to what the request path keeps as a snapshot.
 
-"catalogue" covers models, upstreams and prices, "principals" covers keys, customers and plans. Admission reads both
-numbers in each of its transactions and refreshes what moved. Triggers raise them, so that a change made in admin,
-by a command, in a shell or by hand in SQL counts on every process from the next call on.
+"catalogue" covers models, upstreams and prices, "principals" covers keys, customers and plans, "health" covers which
+deployments rest. Admission reads the numbers in each of its transactions and refreshes what moved. Triggers raise them,
+so that a change made in admin, by a command, in a shell or by hand in SQL counts on every process from the next call
+on.
 """
 
 from pathlib import Path
@@ -13,7 +14,7 @@ from django.db import models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 _SQL = Path(__file__).parent / "sql"
-GENERATIONS = ("catalogue", "principals")
+GENERATIONS = ("catalogue", "principals", "health")
 
 
 class SnapshotModel(models.Model):
@@ -40,6 +41,15 @@ class PrincipalModel(SnapshotModel):
     """Base of who may call."""
 
     generation = "principals"
+
+    class Meta:
+        abstract = True
+
+
+class HealthModel(SnapshotModel):
+    """Base of what is known of upstreams at the moment: it moves by itself, and ends no plan of a call."""
+
+    generation = "health"
 
     class Meta:
         abstract = True

@@ -15,7 +15,7 @@ def make_id(prefix: str) -> str:
     """Return `prefix_` + 26 characters: 48 bits of milliseconds, 80 random bits, ordered like ULID.
 
     80 random bits a millisecond: a collision needs about 2^40 ids in one millisecond. Ids are names, not secrets, so
-    the bits come from a generator that the system's random source seeds once (a system call an id costs 10 us).
+    the bits come from a generator that the system's random source seeds once (instead of a system call an id).
     """
     value = (time.time_ns() // 1_000_000 & 0xFFFF_FFFF_FFFF) << 80 | _random.getrandbits(80)
     return f"{prefix}_{encode_base32(value, length=26)}"

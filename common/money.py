@@ -30,10 +30,13 @@ def parse_usd(text: str) -> int:
 
 def format_usd(amount_nanousd: int, *, min_decimals: int = 2) -> str:
     """Return the exact plain decimal: all significant digits, at least `min_decimals` of them, no exponent."""
-    sign = "-" if amount_nanousd < 0 else ""
-    whole, fraction = divmod(abs(amount_nanousd), NANO_PER_USD)
-    digits = f"{fraction:09d}".rstrip("0").ljust(min_decimals, "0")
-    return f"{sign}{whole}.{digits}" if digits else f"{sign}{whole}"
+    if amount_nanousd < 0:
+        return "-" + format_usd(-amount_nanousd, min_decimals=min_decimals)
+    whole, fraction = divmod(amount_nanousd, NANO_PER_USD)
+    digits = f"{fraction:09d}".rstrip("0")
+    if len(digits) < min_decimals:
+        digits = digits.ljust(min_decimals, "0")
+    return f"{whole}.{digits}" if digits else f"{whole}"
 
 
 def divide_half_even(numerator: int, denominator: int) -> int:

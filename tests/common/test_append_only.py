@@ -1,23 +1,38 @@
-"""The database itself keeps ledger, usage and prices from being changed, by whatever way one tries."""
+"""The database itself keeps ledger, usage, prices and the audit trail from being changed, by whatever way one tries."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.core.management import call_command
 from django.db import DatabaseError, IntegrityError, connection, models, transaction
 
-from billing.models import Account, PriceVersion, Transfer, TransferKind, UsageRecord
+from billing.export_models import ExportRun
+from billing.exports.running import compute_figures, record_run
+from billing.finance_models import ReconciliationRun, UsageArchive
+from billing.models import Account, PriceTerms, PriceVersion, Transfer, TransferKind, UsageRecord
+from billing.money_models import Allocation, Grant
+from billing.reconciliation import reconcile
+from billing.reconciliation.records import record_reconciliation
+from billing.terms import publish_terms
 from common import append_only
 from common.append_only import AppendOnlyModel, append_only_tables, find_unprotected_tables
+from keys.models import AuditEvent
 from platform_site.checks import check_ledger_is_protected
+from prompts.models import LabelMove, PromptTestResult, PromptVersion
 from tests.admitting import run
+from tests.exporting import order
 from tests.factories import FundedCall, funded_call, make_customer
+from tests.prompting import make_released
 
 pytestmark = pytest.mark.django_db
 
-PROTECTED: list[type[AppendOnlyModel]] = [Transfer, UsageRecord, PriceVersion]
+PROTECTED: list[type[AppendOnlyModel]] = [
+    *(Transfer, UsageRecord, PriceVersion, PriceTerms),
+    *(AuditEvent, PromptVersion, LabelMove, ExportRun, UsageArchive, ReconciliationRun, Grant, Allocation),
+]
 
 
 def _vendor_is(vendor: str) -> None:
@@ -31,11 +46,26 @@ def _run_sql(statement: str) -> None:
 
 
 def _fill() -> FundedCall:
-    """Leave a grant, a hold with its post, an open hold, a usage record and a price."""
+    """Leave a grant, a hold with its post, an open hold, a usage record, a price, terms and a released prompt."""
+    make_released("a-prompt")
     call = funded_call()
     run(call.admit(request_id="req_settled"))
     run(call.settle("req_settled", cost_nanousd=7))
     run(call.admit(request_id="req_open", amount_nanousd=500))
+    publish_terms(customer_id=call.customer_id, markup_basis_points=500, author="tests")
+    chosen = order("usage", "csv")
+    record_run(chosen, compute_figures(chosen), is_closed=True)
+    record_reconciliation(reconcile(), duration_ms=1)
+    day = datetime(2001, 1, 1, tzinfo=UTC)
+    figures = {"row_count": 1, "charged_nanousd": 0, "cost_nanousd": 0, "byte_count": 1, "sha256": "", "location": ""}
+    UsageArchive.objects.create(
+        day=day, starts_at=day, ends_at=day + timedelta(days=1), highest_id=1, created_at=day, **figures
+    )
+    transfer = Transfer.objects.earliest("pk")
+    grant = Grant.objects.create(
+        account_id=transfer.credit_account_id, transfer=transfer, amount_nanousd=2, priority=1, created_at=day
+    )
+    Allocation.objects.create(grant=grant, amount_nanousd=1, created_at=day)
     return call
 
 
@@ -94,8 +124,22 @@ def assert_refuses_changes(model: type[AppendOnlyModel]) -> None:
     assert list(model._default_manager.order_by("pk").values()) == before
 
 
-def test_the_protected_tables_are_ledger_usage_and_prices() -> None:
-    assert append_only_tables() == ["billing_priceversion", "billing_transfer", "billing_usagerecord"]
+def test_the_protected_tables_are_ledger_usage_prices_the_audit_trail_and_what_was_published() -> None:
+    assert append_only_tables() == [
+        "billing_allocation",
+        "billing_exportrun",
+        "billing_grant",
+        "billing_priceterms",
+        "billing_priceversion",
+        "billing_reconciliationrun",
+        "billing_transfer",
+        "billing_usagearchive",
+        "billing_usagerecord",
+        "keys_auditevent",
+        "prompts_labelmove",
+        "prompts_prompttestresult",
+        "prompts_promptversion",
+    ]
     assert find_unprotected_tables(connection) == []
 
 
@@ -113,6 +157,7 @@ def test_no_way_of_changing_a_row_works(model: type[AppendOnlyModel]) -> None:
         (Transfer, {"id": "id + 1000000", "pending_id": "NULL", "request_id": "NULL", "kind": "'direct'"}),
         (UsageRecord, {"id": "NULL"}),
         (PriceVersion, {"id": "NULL"}),
+        (PriceTerms, {"id": "NULL"}),
     ],
 )
 def test_a_connection_without_the_pragma_cannot_replace_a_row_by_a_unique_value(
@@ -260,9 +305,24 @@ def _rebuilt(transactional_db: None) -> Iterator[None]:
 
 
 def _alter(*, max_length: int | None) -> None:
-    for model, name in ((Transfer, "author"), (UsageRecord, "end_user"), (PriceVersion, "author")):
+    for model, name in (
+        (Transfer, "author"),
+        (UsageRecord, "end_user"),
+        (UsageArchive, "location"),
+        (ReconciliationRun, "source"),
+        (PriceVersion, "author"),
+        (AuditEvent, "object_name"),
+        (PriceTerms, "author"),
+        (PromptVersion, "author"),
+        (ExportRun, "author"),
+        (LabelMove, "author"),
+        (PromptTestResult, "author"),
+        (Grant, "amount_nanousd"),
+        (Allocation, "amount_nanousd"),
+    ):
         original = model._meta.get_field(name)
-        changed = models.CharField(max_length=250, blank=True)
+        is_text = isinstance(original, models.CharField)
+        changed = models.CharField(max_length=250, blank=True) if is_text else models.BigIntegerField(null=True)
         changed.set_attributes_from_name(name)
         changed.model = model
         with connection.schema_editor() as editor:
@@ -282,7 +342,9 @@ def test_after_a_migration_has_rebuilt_the_tables_they_are_protected_again() -> 
         _resolve(Transfer.objects.get(request_id="req_open"), amount_nanousd=501)
 
 
-@pytest.mark.parametrize("table", ["billing_priceversion", "billing_transfer", "billing_usagerecord"])
+@pytest.mark.parametrize(
+    "table", ["billing_priceterms", "billing_priceversion", "billing_transfer", "billing_usagerecord"]
+)
 def test_the_check_refuses_to_start_without_the_triggers(table: str) -> None:
     append_only.remove_triggers(connection, [table])
     (problem,) = check_ledger_is_protected(databases=["default"])

@@ -11,13 +11,17 @@ from django.core.management.sql import emit_post_migrate_signal, emit_pre_migrat
 from django.db import connection, models
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
-from billing.models import PriceVersion
+from billing.models import PriceTerms, PriceVersion
+from billing.terms import publish_terms
 from common.generations import GENERATIONS, snapshot_models
 from common.models import Generation
-from gateway.models import Deployment, Model, Upstream, Worker
+from gateway.models import Breaker, Deployment, Model, Upstream, Worker
 from keys.issuing import revoke_key
-from keys.models import ApiKey, Customer, LimitState, Plan
-from tests.factories import make_customer, make_key, make_model, make_plan, make_price, make_upstream
+from keys.models import ApiKey, Customer, LimitRaise, LimitState, Plan
+from prompts.authoring import deprecate_version
+from prompts.models import Label, Prompt, PromptVersion, VersionDeprecation
+from tests.factories import make_customer, make_key, make_model, make_plan, make_price, make_raise, make_upstream
+from tests.prompting import make_prompt, make_released
 
 pytestmark = pytest.mark.django_db
 
@@ -29,12 +33,23 @@ WATCHED: dict[type[models.Model], str] = {
     Plan: "description",
     Customer: "note",
     ApiKey: "name",
+    Prompt: "description",
+    Label: "name",
+    VersionDeprecation: "note",
+    LimitRaise: "reason",
+    Breaker: "error_code",
 }
 _values = (f"value {number}" for number in count())
+_numbers = count()
 
 
 def _read() -> dict[str, int]:
     return dict(Generation.objects.values_list("name", "value"))
+
+
+def make_breaker() -> None:
+    deployment = make_model().deployments.get()
+    Breaker.objects.create(deployment=deployment, is_open=True, reason="failures", changed_us=1)
 
 
 @contextmanager
@@ -59,12 +74,14 @@ def _run_sql(statement: str) -> None:
 
 
 def _fill() -> None:
-    make_model()
+    make_breaker()
     make_key()
+    deprecate_version(version_id=make_released(f"prompt-{next(_numbers)}").pk, author="tests")
+    make_raise(make_customer(limits={"concurrency": 1}), "concurrency", 2)
 
 
 def test_the_watched_tables_are_those_that_snapshots_hold() -> None:
-    assert set(snapshot_models()) == {*WATCHED, PriceVersion}
+    assert set(snapshot_models()) == {*WATCHED, PriceVersion, PriceTerms, PromptVersion}
     assert set(_read()) == set(GENERATIONS)
 
 
@@ -75,9 +92,15 @@ def test_the_watched_tables_are_those_that_snapshots_hold() -> None:
         (Model, make_model),
         (Deployment, make_model),
         (PriceVersion, lambda: make_price("some-model")),
+        (PriceTerms, lambda: publish_terms(plan_id=make_plan().pk, markup_basis_points=500, author="tests")),
         (Plan, make_plan),
+        (LimitRaise, lambda: make_raise(make_customer(limits={"concurrency": 1}), "concurrency", 2)),
         (Customer, make_customer),
         (ApiKey, make_key),
+        (Prompt, make_prompt),
+        (PromptVersion, lambda: make_released("a-prompt")),
+        (Label, lambda: make_released("a-prompt")),
+        (Breaker, make_breaker),
     ],
 )
 def test_a_new_row_raises_it(model: type[models.Model], make: Callable[[], object]) -> None:
@@ -156,7 +179,7 @@ def test_a_migrate_reinstalls_lost_triggers_and_lost_rows(model: type[models.Mod
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("model", [*WATCHED, PriceVersion])
+@pytest.mark.parametrize("model", [*WATCHED, PriceVersion, PromptVersion])
 def test_the_triggers_are_not_in_the_way_of_a_later_migration(model: type[models.Model]) -> None:
     extra = models.CharField(max_length=10, default="")
     longer = models.CharField(max_length=20, default="")
@@ -169,7 +192,7 @@ def test_the_triggers_are_not_in_the_way_of_a_later_migration(model: type[models
         editor.alter_field(model, extra, longer)
     with _migrating() as editor:
         editor.remove_field(model, longer)
-    if model is not PriceVersion:
+    if model not in (PriceVersion, PromptVersion):
         _fill()
         with raised(model):
             model._default_manager.update(**{WATCHED[model]: next(_values)})

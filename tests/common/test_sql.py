@@ -1,0 +1,56 @@
+"""A durable transaction is written whole or not at all, and its connection goes on afterwards."""
+
+from collections.abc import Iterator
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db import IntegrityError, connection
+
+from common.sql import DurableTransaction, Sql
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> Iterator[None]:
+    """Groups are not emptied between tests: the roles are among them."""
+    yield
+    Group.objects.filter(name__in=("kept", "dropped")).delete()
+
+
+def _write(*names: str, is_orphan: bool = False, fails: bool = False) -> None:
+    with connection.wrap_database_errors, DurableTransaction(connection):
+        sql = Sql(connection)
+        for name in names:
+            sql.run("INSERT INTO auth_group (name) VALUES (%s)", (name,))
+        if is_orphan:
+            # Foreign keys are checked at the end of the transaction.
+            sql.run("INSERT INTO auth_group_permissions (group_id, permission_id) VALUES (%s, %s)", (-1, -1))
+        if fails:
+            raise ZeroDivisionError
+
+
+def _written() -> set[str]:
+    return set(Group.objects.filter(name__in=("kept", "dropped")).values_list("name", flat=True))
+
+
+def test_a_block_that_ends_is_durable_and_one_that_fails_has_written_nothing() -> None:
+    _write("kept")
+    with pytest.raises(ZeroDivisionError):
+        _write("dropped", fails=True)
+    connection.close()
+    assert _written() == {"kept"}
+
+
+def test_a_commit_that_the_database_refuses_is_an_error_of_django_s_and_writes_nothing() -> None:
+    with pytest.raises(IntegrityError):
+        _write("dropped", is_orphan=True)
+    _write("kept")
+    assert _written() == {"kept"}
+
+
+def test_an_error_within_writes_nothing_and_the_next_block_works() -> None:
+    with pytest.raises(IntegrityError):
+        _write("dropped", "dropped")
+    _write("kept")
+    assert _written() == {"kept"}
