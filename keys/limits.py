@@ -1,55 +1,50 @@
 """The arithmetic of limits: pure functions over an owner's counters and the clock.
 
-A rate is a token bucket that refills continuously and holds one minute's worth. Debts are integers in
-unit-microseconds: one unit (a request, a token) costs 60,000,000, and every microsecond repays `limit` of them, so
-that no division rounds and nothing is lost between calls. A budget is a UTC day or month known by its number.
+A rate is a token bucket that refills continuously and holds one minute's worth, or what `burst_seconds` says. Its debt
+is kept in unit-microseconds (see `keys.limit_values`). A budget is a UTC day or month known by its number, or all time.
+
+A call takes what it may use at most, and gives back at its end what it did not. It can give back only what still
+stands in the bucket: what it took is in a queue behind what was taken before, time repays the queue from its front,
+and so does every refund. `Counters.*_tokens_taken` counts all tokens that ever entered the queue, and a call
+remembers where it stood (its `Marks`). Without this, what had drained long ago could be given back a second time, out
+of what later calls had taken, and more than a full bucket would pass at once.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
 
-UNIT = 60_000_000
-# A debt column is 64 bits: limit * UNIT must fit.
-MAX_RATE = 2**63 // UNIT - 1
-_DAY_US = 86_400_000_000
-_MAX_DEBT = 2**63 - 1
-
-
-class LimitKind(StrEnum):
-    """The limits that a call takes; the value is used in headers and error bodies."""
-
-    REQUESTS = "requests"
-    INPUT_TOKENS = "input-tokens"
-    OUTPUT_TOKENS = "output-tokens"
-    CONCURRENCY = "concurrency"
-    SPEND_DAY = "spend-day"
-    SPEND_MONTH = "spend-month"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitValues:
-    """The limits of one owner; None: unlimited. `sources` names where each came from ("plan", "customer", "key")."""
-
-    requests_per_minute: int | None = None
-    input_tokens_per_minute: int | None = None
-    output_tokens_per_minute: int | None = None
-    concurrency: int | None = None
-    max_input_tokens: int | None = None
-    spend_per_day_nanousd: int | None = None
-    spend_per_month_nanousd: int | None = None
-    sources: dict[str, str] = field(default_factory=dict)
-
-
-LIMIT_COLUMNS = (
-    "requests_per_minute",
-    "input_tokens_per_minute",
-    "output_tokens_per_minute",
-    "concurrency",
-    "max_input_tokens",
-    "spend_per_day_nanousd",
-    "spend_per_month_nanousd",
+from keys.limit_values import (
+    BUDGET_COLUMNS,
+    LIMIT_COLUMNS,
+    MAX_DEBT,
+    MAX_RATE,
+    RATE_COLUMNS,
+    UNIT,
+    EndpointClass,
+    LimitKind,
+    LimitValues,
+    Rate,
+    counter_name,
 )
+from keys.windows import day_ends_us, day_number, month_ends_us, month_number, month_start_day
+
+__all__ = [
+    "BUDGET_COLUMNS",
+    "LIMIT_COLUMNS",
+    "MAX_RATE",
+    "RATE_COLUMNS",
+    "UNIT",
+    "EndpointClass",
+    "LimitKind",
+    "LimitValues",
+    "counter_name",
+    "day_number",
+    "month_number",
+    "month_start_day",
+]
+
+_MAX_COUNT = 2**63 - 1
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,6 +59,8 @@ class Counters:
     requests_debt: int = 0
     input_tokens_debt: int = 0
     output_tokens_debt: int = 0
+    input_tokens_taken: int = 0
+    output_tokens_taken: int = 0
     in_flight: int = 0
     day: int = 0
     day_posted_nanousd: int = 0
@@ -71,13 +68,14 @@ class Counters:
     month: int = 0
     month_posted_nanousd: int = 0
     month_held_nanousd: int = 0
+    total_posted_nanousd: int = 0
+    total_held_nanousd: int = 0
 
 
 COUNTER_COLUMNS = tuple(Counters.__dataclass_fields__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
+class Demand(NamedTuple):
     """What one call asks of every owner's limits, as upper bounds."""
 
     input_tokens: int
@@ -85,68 +83,83 @@ class Demand:
     amount_nanousd: int
 
 
+class Marks(NamedTuple):
+    """How many tokens had been taken, this call's included, when it was admitted; None: that rate had no limit."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+class OwnerState(NamedTuple):
+    """One owner of a call: the row of its places and budgets, that of its rates (for chat the same), its limits."""
+
+    main: Counters
+    rated: Counters
+    limits: LimitValues
+    # What it is to the call: "customer", "key", or "maker" (a key that made the key).
+    kind: str = "key"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitRefusal:
     """Why a call may not pass: whose limit, how full, and when it would fit (None: waiting does not cure it)."""
 
     kind: LimitKind
+    endpoint_class: EndpointClass
+    # "customer", "key" or "maker".
     owner: str
     source: str
     limit: int
     used: int
     requested: int
     retry_after_seconds: int | None
+    # What the full bucket of a rate holds; of everything else the limit itself.
+    at_once: int
+    # When the bucket is full or the window ends; None: never, or not to be foretold.
     resets_in_seconds: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitReading:
-    """A rate limit as a caller sees it after the call was admitted."""
+class LimitReading(NamedTuple):
+    """A limit as it stands for a caller: after its call was admitted, or when it was refused."""
 
     kind: LimitKind
     limit: int
     remaining: int
-    reset_seconds: int
+    # None: not by itself.
+    reset_seconds: int | None
+    # What `remaining` is when nothing is used, and the seconds in which that much refills.
+    at_once: int
+    window_seconds: int
+    owner: str
+    source: str
+
+    @property
+    def percent_used(self) -> int:
+        """Return how full the limit is, rounded down; a limit of zero is full."""
+        return 100 if self.at_once == 0 else (self.at_once - self.remaining) * 100 // self.at_once
 
 
-def day_number(now_us: int) -> int:
-    """Return the number of the UTC day since 1970-01-01."""
-    return now_us // _DAY_US
-
-
-def month_number(now_us: int) -> int:
-    """Return year * 12 + month - 1 of the UTC calendar month.
-
-    Civil-from-days, Howard Hinnant, http://howardhinnant.github.io/date_algorithms.html: datetime costs ten times it.
-    """
-    shifted = now_us // _DAY_US + 719_468
-    era, day_of_era = divmod(shifted, 146_097)
-    year_of_era = (day_of_era - day_of_era // 1_460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
-    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
-    shifted_month = (5 * day_of_year + 2) // 153
-    # The algorithm's year begins in March, so its months 10 and 11 are January and February of the next year.
-    return (year_of_era + era * 400) * 12 + shifted_month + 2
-
-
-def month_start_day(month: int) -> int:
-    """Return the day number of the first day of a month number (the inverse of `month_number`)."""
-    year, month_index = divmod(month, 12)
-    shifted_year, shifted_month = (year, month_index - 2) if month_index >= 2 else (year - 1, month_index + 10)
-    era, year_of_era = divmod(shifted_year, 400)
-    day_of_era = 365 * year_of_era + year_of_era // 4 - year_of_era // 100 + (153 * shifted_month + 2) // 5
-    return era * 146_097 + day_of_era - 719_468
-
-
-def roll_forward(counters: Counters, limits: LimitValues, now_us: int) -> None:
+def roll_forward(
+    counters: Counters, limits: LimitValues, now_us: int, endpoint_class: str = EndpointClass.CHAT
+) -> None:
     """Bring `counters` to `now_us`: repay the buckets, begin a new day or month.
 
-    A clock that went back repays nothing.
+    `endpoint_class` says whose rates the row counts. A clock that went back repays nothing.
     """
     elapsed = now_us - counters.updated_us
     if elapsed > 0:
-        counters.requests_debt = _repaid(counters.requests_debt, limits.requests_per_minute, elapsed)
-        counters.input_tokens_debt = _repaid(counters.input_tokens_debt, limits.input_tokens_per_minute, elapsed)
-        counters.output_tokens_debt = _repaid(counters.output_tokens_debt, limits.output_tokens_per_minute, elapsed)
+        requests, input_tokens, output_tokens = (
+            counters.requests_debt,
+            counters.input_tokens_debt,
+            counters.output_tokens_debt,
+        )
+        # A bucket without a limit keeps no debt: one set later starts full.
+        counters.requests_debt = counters.input_tokens_debt = counters.output_tokens_debt = 0
+        debts = (requests, input_tokens, output_tokens)
+        for rate in limits.rates[endpoint_class]:
+            left = debts[rate.place] - rate.limit * elapsed
+            if left > 0:
+                setattr(counters, rate.debt_name, left)
         counters.updated_us = now_us
     day = day_number(now_us)
     if day > counters.day:
@@ -156,156 +169,252 @@ def roll_forward(counters: Counters, limits: LimitValues, now_us: int) -> None:
             counters.month, counters.month_posted_nanousd, counters.month_held_nanousd = month, 0, 0
 
 
-def find_refusal(counters: Counters, limits: LimitValues, demand: Demand, now_us: int) -> LimitRefusal | None:
+def find_refusal(
+    owner: OwnerState, demand: Demand, now_us: int, endpoint_class: str = EndpointClass.CHAT
+) -> LimitRefusal | None:
     """Return the first limit that `demand` does not fit into, or None. Counters must be rolled forward."""
-    if limits.concurrency is not None and counters.in_flight >= limits.concurrency:
-        return _refusal(LimitKind.CONCURRENCY, "concurrency", counters, limits, counters.in_flight, 1, 1)
-    for kind, column, debt, wanted in _rates(counters, demand):
-        limit = getattr(limits, column)
-        if limit is None or wanted == 0:
-            continue
-        excess = debt + wanted * UNIT - limit * UNIT
-        if excess > 0:
-            # More than the bucket holds never fits, however long the wait.
-            wait = _ceil_seconds(excess, limit) if wanted <= limit else None
-            return _refusal(kind, column, counters, limits, -(-debt // UNIT), wanted, wait)
+    main, _, limits, _ = owner
+    places = limits.concurrency
+    if places is not None and main.in_flight >= places:
+        # How long a call in flight will last nobody knows; a place that does not exist will never be free.
+        wait = 1 if places else None
+        return _refusal(owner, LimitKind.CONCURRENCY, "concurrency", main.in_flight, 1, wait, endpoint_class)
+    refusal = find_rate_refusal(owner, demand, endpoint_class)
+    if refusal is not None:
+        return refusal
     amount = demand.amount_nanousd
-    limit = limits.spend_per_day_nanousd
-    used = counters.day_posted_nanousd + counters.day_held_nanousd
-    if limit is not None and used + amount > limit:
-        reset = ((counters.day + 1) * _DAY_US - now_us) // 1_000_000 + 1
-        return _refusal(LimitKind.SPEND_DAY, "spend_per_day_nanousd", counters, limits, used, amount, None, reset)
-    limit = limits.spend_per_month_nanousd
-    used = counters.month_posted_nanousd + counters.month_held_nanousd
-    if limit is not None and used + amount > limit:
-        reset = (month_start_day(counters.month + 1) * _DAY_US - now_us) // 1_000_000 + 1
-        return _refusal(LimitKind.SPEND_MONTH, "spend_per_month_nanousd", counters, limits, used, amount, None, reset)
+    for kind, column, used in budgets_used(main):
+        limit = getattr(limits, column)
+        if limit is not None and used + amount > limit:
+            resets = budget_resets_in(kind, main, now_us)
+            # A call dearer than the whole budget does not fit into the next window either.
+            wait = resets if amount <= limit else None
+            return _refusal(owner, kind, column, used, amount, wait, endpoint_class, resets)
     return None
 
 
-def take(counters: Counters, limits: LimitValues, demand: Demand) -> None:
-    """Take an admitted call's demand. Buckets without a limit keep no debt: one set later starts full."""
-    counters.in_flight += 1
-    if limits.requests_per_minute is not None:
-        counters.requests_debt += UNIT
-    if limits.input_tokens_per_minute is not None:
-        counters.input_tokens_debt += demand.input_tokens * UNIT
-    if limits.output_tokens_per_minute is not None:
-        counters.output_tokens_debt += demand.output_tokens * UNIT
-    counters.day_held_nanousd += demand.amount_nanousd
-    counters.month_held_nanousd += demand.amount_nanousd
+def find_rate_refusal(owner: OwnerState, demand: Demand, endpoint_class: str) -> LimitRefusal | None:
+    """Return the first rate that `demand` does not fit into, or None. Counters must be rolled forward."""
+    _, rated, limits, kind = owner
+    wanted_units = (1, demand.input_tokens, demand.output_tokens)
+    for rate in limits.rates[endpoint_class]:
+        wanted = wanted_units[rate.place]
+        if wanted == 0:
+            continue
+        debt = getattr(rated, rate.debt_name)
+        excess = debt + wanted * UNIT - rate.capacity
+        if excess > 0:
+            # More than the bucket holds never fits, however long the wait.
+            wait = _ceil_seconds(excess, rate.limit) if wanted * UNIT <= rate.capacity else None
+            return LimitRefusal(
+                kind=rate.kind,
+                endpoint_class=EndpointClass(endpoint_class),
+                owner=kind,
+                source=limits.sources.get(rate.column, kind),
+                limit=rate.limit,
+                used=-(-debt // UNIT),
+                requested=wanted,
+                retry_after_seconds=wait,
+                at_once=rate.at_once,
+                resets_in_seconds=_ceil_seconds(debt, rate.limit),
+            )
+    return None
 
 
-def settle(
-    counters: Counters,
-    *,
-    held: Demand,
-    held_day: int,
-    held_month: int,
-    used_input_tokens: int,
-    used_output_tokens: int,
-    charged_nanousd: int,
-) -> None:
-    """End a call: free its place, correct the token buckets to what was used, turn held budget into spent.
+def take(owner: OwnerState, demand: Demand, endpoint_class: str = EndpointClass.CHAT) -> Marks:
+    """Take an admitted call's demand and return the marks that its settlement needs."""
+    main = owner.main
+    main.in_flight += 1
+    main.day_held_nanousd += demand.amount_nanousd
+    main.month_held_nanousd += demand.amount_nanousd
+    main.total_held_nanousd += demand.amount_nanousd
+    return take_rates(owner, demand, endpoint_class)
 
-    A window that has passed since the hold is closed and stays as it is. Buckets repay up to zero: a bucket that
-    drained while the call ran has nothing left to give back.
+
+def take_rates(owner: OwnerState, demand: Demand, endpoint_class: str) -> Marks:
+    """Take what a call asks of the rates alone."""
+    _, rated, limits, _ = owner
+    wanted_units = (1, demand.input_tokens, demand.output_tokens)
+    marks: list[int | None] = [None, None, None]
+    for rate in limits.rates[endpoint_class]:
+        wanted = wanted_units[rate.place]
+        setattr(rated, rate.debt_name, getattr(rated, rate.debt_name) + wanted * UNIT)
+        if rate.taken_name is not None:
+            marks[rate.place] = taken = getattr(rated, rate.taken_name) + wanted
+            setattr(rated, rate.taken_name, taken)
+    return Marks(marks[1], marks[2])
+
+
+def settle_main(counters: Counters, *, held_nanousd: int, held_day: int, held_month: int, charged_nanousd: int) -> None:
+    """End a call: free its place, turn held budget into spent.
+
+    A window that has passed since the hold is closed and stays as it is.
     """
     counters.in_flight = max(0, counters.in_flight - 1)
-    counters.input_tokens_debt = _corrected(counters.input_tokens_debt, used_input_tokens - held.input_tokens)
-    counters.output_tokens_debt = _corrected(counters.output_tokens_debt, used_output_tokens - held.output_tokens)
     if counters.day == held_day:
-        counters.day_held_nanousd -= held.amount_nanousd
+        counters.day_held_nanousd -= held_nanousd
         counters.day_posted_nanousd += charged_nanousd
     if counters.month == held_month:
-        counters.month_held_nanousd -= held.amount_nanousd
+        counters.month_held_nanousd -= held_nanousd
         counters.month_posted_nanousd += charged_nanousd
+    counters.total_held_nanousd -= held_nanousd
+    counters.total_posted_nanousd += charged_nanousd
+
+
+def settle_rates(counters: Counters, *, held: Demand, marks: Marks, used_input: int, used_output: int) -> None:
+    """Correct the token buckets to what a call used.
+
+    Less than it took comes back as far as it still stands; more is added. Without a mark (the rate had no limit, or
+    the process that knew it died) nothing comes back.
+    """
+    for debt_name, taken_name, mark, unused in (
+        ("input_tokens_debt", "input_tokens_taken", marks.input_tokens, held.input_tokens - used_input),
+        ("output_tokens_debt", "output_tokens_taken", marks.output_tokens, held.output_tokens - used_output),
+    ):
+        if mark is None or unused == 0:
+            continue
+        debt, taken = getattr(counters, debt_name), getattr(counters, taken_name)
+        if unused > 0:
+            repaid_to = taken * UNIT - debt
+            setattr(counters, debt_name, debt - max(0, min(unused * UNIT, mark * UNIT - repaid_to)))
+        else:
+            setattr(counters, debt_name, min(MAX_DEBT, debt - unused * UNIT))
+            setattr(counters, taken_name, min(_MAX_COUNT, taken - unused))
+
+
+def post_late(counters: Counters, *, day: int, month: int, charged_nanousd: int) -> None:
+    """Count what a call of that day and month was charged after its hold had expired."""
+    if counters.day == day:
+        counters.day_posted_nanousd += charged_nanousd
+    if counters.month == month:
+        counters.month_posted_nanousd += charged_nanousd
+    counters.total_posted_nanousd += charged_nanousd
 
 
 def budget_left(counters: Counters, limits: LimitValues, *, day: int, month: int) -> int | None:
-    """Return what the budgets of that day and month still allow in nano-USD; None where none of them applies."""
+    """Return what the budgets of that day and month, and the total one, still allow; None where none applies."""
     left = []
-    if limits.spend_per_day_nanousd is not None and counters.day == day:
-        left.append(limits.spend_per_day_nanousd - counters.day_posted_nanousd - counters.day_held_nanousd)
-    if limits.spend_per_month_nanousd is not None and counters.month == month:
-        left.append(limits.spend_per_month_nanousd - counters.month_posted_nanousd - counters.month_held_nanousd)
+    for kind, column, used in budgets_used(counters):
+        limit = getattr(limits, column)
+        is_over = (kind is LimitKind.SPEND_DAY and counters.day != day) or (
+            kind is LimitKind.SPEND_MONTH and counters.month != month
+        )
+        if limit is not None and not is_over:
+            left.append(limit - used)
     return min(left) if left else None
 
 
-def readings(counters: Counters, limits: LimitValues) -> Iterator[LimitReading]:
-    """Yield what the rate limits of one owner look like now."""
-    for kind, column, debt, _ in _rates(counters, _NO_DEMAND):
+def readings(owner: OwnerState, now_us: int, endpoint_class: str = EndpointClass.CHAT) -> Iterator[LimitReading]:
+    """Yield what the limits of one owner look like now; counters must be rolled forward."""
+    yield from rate_readings(owner, endpoint_class)
+    main, _, limits, name = owner
+    sources = limits.sources
+    if limits.concurrency is not None:
+        left = max(0, limits.concurrency - main.in_flight)
+        source = sources.get("concurrency", name)
+        yield LimitReading(LimitKind.CONCURRENCY, limits.concurrency, left, None, limits.concurrency, 0, name, source)
+    for kind, column, used in budgets_used(main):
         limit = getattr(limits, column)
         if limit is not None:
-            yield LimitReading(
-                kind=kind,
-                limit=limit,
-                remaining=max(0, (limit * UNIT - debt) // UNIT),
-                reset_seconds=_ceil_seconds(debt, limit),
-            )
+            resets = budget_resets_in(kind, main, now_us)
+            source = sources.get(column, name)
+            yield LimitReading(kind, limit, max(0, limit - used), resets, limit, 0, name, source)
 
 
-def used_of(counters: Counters) -> tuple[tuple[LimitKind, str, int], ...]:
-    """Return (kind, column of `LimitValues`, what is used) of every limit; counters must be rolled forward."""
+def rate_readings(owner: OwnerState, endpoint_class: str) -> Iterator[LimitReading]:
+    """Yield what the rates of one owner look like now; counters must be rolled forward."""
+    _, rated, limits, name = owner
+    sources = limits.sources
+    for rate in limits.rates[endpoint_class]:
+        kind, column, debt_name, _, _, limit, capacity = rate
+        debt = getattr(rated, debt_name)
+        yield LimitReading(
+            kind,
+            limit,
+            max(0, (capacity - debt) // UNIT),
+            _ceil_seconds(debt, limit),
+            capacity // UNIT,
+            _ceil_seconds(capacity, limit),
+            name,
+            sources.get(column, name),
+        )
+
+
+def tightest(found: Iterable[LimitReading]) -> tuple[LimitReading, ...]:
+    """Return one reading a kind: that of the owner with the least left."""
+    least: dict[LimitKind, LimitReading] = {}
+    for reading in found:
+        known = least.get(reading.kind)
+        if known is None or reading.remaining < known.remaining:
+            least[reading.kind] = reading
+    return tuple(least.values())
+
+
+def budgets_used(counters: Counters) -> tuple[tuple[LimitKind, str, int], ...]:
+    """Return (kind, column of `LimitValues`, nano-USD spent and held) of every budget."""
     return (
-        (LimitKind.REQUESTS, "requests_per_minute", -(-counters.requests_debt // UNIT)),
-        (LimitKind.INPUT_TOKENS, "input_tokens_per_minute", -(-counters.input_tokens_debt // UNIT)),
-        (LimitKind.OUTPUT_TOKENS, "output_tokens_per_minute", -(-counters.output_tokens_debt // UNIT)),
-        (LimitKind.CONCURRENCY, "concurrency", counters.in_flight),
-        (LimitKind.SPEND_DAY, "spend_per_day_nanousd", counters.day_posted_nanousd + counters.day_held_nanousd),
+        (
+            LimitKind.SPEND_DAY,
+            "spend_per_day_nanousd",
+            counters.day_posted_nanousd + counters.day_held_nanousd,
+        ),
         (
             LimitKind.SPEND_MONTH,
             "spend_per_month_nanousd",
             counters.month_posted_nanousd + counters.month_held_nanousd,
         ),
-    )
-
-
-_NO_DEMAND = Demand(input_tokens=0, output_tokens=0, amount_nanousd=0)
-
-
-def _rates(counters: Counters, demand: Demand) -> tuple[tuple[LimitKind, str, int, int], ...]:
-    return (
-        (LimitKind.REQUESTS, "requests_per_minute", counters.requests_debt, 1),
-        (LimitKind.INPUT_TOKENS, "input_tokens_per_minute", counters.input_tokens_debt, demand.input_tokens),
         (
-            LimitKind.OUTPUT_TOKENS,
-            "output_tokens_per_minute",
-            counters.output_tokens_debt,
-            demand.output_tokens,
+            LimitKind.SPEND_TOTAL,
+            "spend_total_nanousd",
+            counters.total_posted_nanousd + counters.total_held_nanousd,
         ),
     )
 
 
-def _repaid(debt: int, limit: int | None, elapsed_us: int) -> int:
-    return max(0, debt - limit * elapsed_us) if limit is not None and debt else 0
+def budget_resets_in(kind: LimitKind, counters: Counters, now_us: int) -> int | None:
+    """Return the whole seconds after which the budget's window has ended; None for the total."""
+    if kind is LimitKind.SPEND_DAY:
+        return (day_ends_us(counters.day) - now_us) // 1_000_000 + 1
+    if kind is LimitKind.SPEND_MONTH:
+        return (month_ends_us(counters.month) - now_us) // 1_000_000 + 1
+    return None
 
 
-def _corrected(debt: int, difference_units: int) -> int:
-    return min(_MAX_DEBT, max(0, debt + difference_units * UNIT))
+def rate_used(rate: Rate, counters: Counters) -> int:
+    """Return how many units of a bucket are taken now; counters must be rolled forward."""
+    debt: int = getattr(counters, rate.debt_name)
+    return -(-debt // UNIT)
+
+
+def rate_resets_in(rate: Rate, counters: Counters) -> int:
+    """Return the seconds after which the bucket is full again."""
+    return _ceil_seconds(getattr(counters, rate.debt_name), rate.limit)
 
 
 def _ceil_seconds(debt: int, limit: int) -> int:
     return -(-debt // (limit * 1_000_000)) if limit else 0
 
 
-def _refusal(  # noqa: PLR0917 - one private constructor for six call sites
+def _refusal(  # noqa: PLR0917 - one private constructor for the limits that are not rates
+    owner: OwnerState,
     kind: LimitKind,
     column: str,
-    counters: Counters,
-    limits: LimitValues,
     used: int,
     requested: int,
     retry_after_seconds: int | None,
+    endpoint_class: str,
     resets_in_seconds: int | None = None,
 ) -> LimitRefusal:
+    limit = getattr(owner.limits, column)
     return LimitRefusal(
         kind=kind,
-        owner=counters.owner,
-        source=limits.sources.get(column, counters.owner.partition(":")[0]),
-        limit=getattr(limits, column),
+        endpoint_class=EndpointClass(endpoint_class),
+        owner=owner.kind,
+        source=owner.limits.sources.get(column, owner.kind),
+        limit=limit,
         used=used,
         requested=requested,
         retry_after_seconds=retry_after_seconds,
+        at_once=limit,
         resets_in_seconds=resets_in_seconds,
     )

@@ -26,6 +26,17 @@ def make_token(environment: KeyEnvironment) -> str:
     return body + _checksum(body)
 
 
+def derive_token(environment: KeyEnvironment, secret: str, *, purpose: str) -> str:
+    """Return the key that a secret of the server stands for: the same in every process, and stored nowhere."""
+    number = int.from_bytes(hmac.digest(secret.encode(), f"api key: {purpose}".encode(), hashlib.sha512))
+    digits = []
+    for _ in range(_RANDOM_LENGTH):
+        number, digit = divmod(number, len(_ALPHABET))
+        digits.append(_ALPHABET[digit])
+    body = f"tk_{environment.value}_" + "".join(digits)
+    return body + _checksum(body)
+
+
 def is_well_formed(token: str) -> bool:
     """Return whether shape and checksum are those of a key; asks no database."""
     return (

@@ -4,37 +4,45 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from typing_extensions import override
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter
 from unfold.enums import ActionVariant
 
-from common.admin_base import PlatformModelAdmin, page_action
-from common.admin_display import admin_url, badge, code, utc
+from common.admin_base import page_action
+from common.admin_display import admin_url, badge, code, link, utc
 from common.admin_pages import FormPage, FormSection, run_form_page
 from common.ids import make_id
-from keys.admin.filters import KeyStateFilter
-from keys.admin.key_forms import IssueKeyForm, KeyForm, RevokeKeyForm
+from keys.admin.filters import KeyAttentionFilter, KeyStateFilter
+from keys.admin.key_forms import IssueKeyForm, KeyForm, RevokeKeyForm, RotateKeyForm
 from keys.admin.key_states import state_badge
-from keys.admin.limits import EXPLAIN_KEY, LimitTexts, limit_fieldset, limits_of
-from keys.issuing import IssuedKey, issue_key, revoke_key
+from keys.admin.limit_pages import LimitPages
+from keys.admin.limits import EXPLAIN_KEY, LimitTexts, limit_fieldsets, limits_of
+from keys.admin_trail import admin_actor
+from keys.issuing import IssuedKey, issue_key, revoke_key, rotate_key
 from keys.limits import LIMIT_COLUMNS
+from keys.lines import share_limits
 from keys.models import ApiKey, KeyEnvironment
 
 # Forms that were opened and not sent yet, so that a reload of the page with the secret cannot issue another key.
 _SESSION_FORMS = "open_key_forms"
 _OPEN_FORMS_LIMIT = 20
+_MOST_MADE_KEYS = 20
 
 
-class ApiKeyAdmin(LimitTexts, PlatformModelAdmin[ApiKey]):
+class ApiKeyAdmin(LimitTexts, LimitPages[ApiKey]):
     view_names = {
         **LimitTexts.limit_view_names,
         "scopes": "scopes_text",
         "allowed_models": "allowed_models_text",
+        "allowed_prompts": "allowed_prompts_text",
+        "allowed_networks": "allowed_networks_text",
         "expires_at": "expiry",
     }
     form = KeyForm
@@ -50,6 +58,7 @@ class ApiKeyAdmin(LimitTexts, PlatformModelAdmin[ApiKey]):
     list_display_links = ("prefix_text", "name")
     list_filter = (
         KeyStateFilter,
+        KeyAttentionFilter,
         ("environment", ChoicesDropdownFilter),
         ("customer", AutocompleteSelectFilter),
     )
@@ -68,11 +77,13 @@ class ApiKeyAdmin(LimitTexts, PlatformModelAdmin[ApiKey]):
                     "name",
                     "scopes",
                     "allowed_models",
+                    "allowed_prompts",
+                    "allowed_networks",
                     "expires_at",
                 )
             },
         ),
-        limit_fieldset(EXPLAIN_KEY),
+        *limit_fieldsets(EXPLAIN_KEY),
         (
             "History",
             {
@@ -81,6 +92,7 @@ class ApiKeyAdmin(LimitTexts, PlatformModelAdmin[ApiKey]):
                     "environment_badge",
                     "created",
                     "created_by",
+                    "family",
                     "last_used",
                     "last_used_address",
                 )
@@ -95,10 +107,11 @@ class ApiKeyAdmin(LimitTexts, PlatformModelAdmin[ApiKey]):
         "environment_badge",
         "created",
         "created_by",
+        "family",
         "last_used",
         "last_used_address",
     )
-    actions_detail = ("revoke",)
+    actions_detail = ("rotate", "raise_limit", "revoke")  # type: ignore[assignment]
 
     def find_model_names(self) -> list[str]:
         """Return the names of the models that a key may be limited to; this app knows none."""
@@ -119,6 +132,14 @@ class ApiKeyAdmin(LimitTexts, PlatformModelAdmin[ApiKey]):
     def has_revoke_permission(self, request: HttpRequest, object_id: object = None) -> bool:
         return request.user.has_perm("keys.change_apikey")
 
+    # ---- editing
+
+    @override
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
+        with transaction.atomic():
+            super().save_model(request, obj, form, change)
+            share_limits(obj, [column for column in LIMIT_COLUMNS if column in form.changed_data])
+
     # ---- list
 
     @override
@@ -138,6 +159,15 @@ class ApiKeyAdmin(LimitTexts, PlatformModelAdmin[ApiKey]):
 
     @admin.display(description="State")
     def state_detail(self, key: ApiKey) -> SafeString:
+        if key.state() == "rotated" and key.successor is not None:
+            text = (
+                f"Rotated on {key.deprecated_at:%Y-%m-%d %H:%M} UTC; works until {key.expires_at:%Y-%m-%d %H:%M} UTC."
+            )
+            return format_html(
+                "{} Successor: {}",
+                badge(text, "warning"),
+                link(admin_url("keys.apikey", "change", key.successor.pk), f"{key.successor.prefix}…"),
+            )
         if key.revoked_at is None:
             return state_badge(key)
         text = f"Revoked on {key.revoked_at:%Y-%m-%d %H:%M:%S} UTC: {key.revoked_reason}"
@@ -151,6 +181,14 @@ class ApiKeyAdmin(LimitTexts, PlatformModelAdmin[ApiKey]):
     def allowed_models_text(self, key: ApiKey) -> str:
         return ", ".join(key.allowed_models) or "every active model"
 
+    @admin.display(description="Allowed prompts")
+    def allowed_prompts_text(self, key: ApiKey) -> str:
+        return ", ".join(key.allowed_prompts) or "every released prompt"
+
+    @admin.display(description="Allowed networks")
+    def allowed_networks_text(self, key: ApiKey) -> str:
+        return ", ".join(key.allowed_networks) or "from anywhere"
+
     @admin.display(description="Expires")
     def expiry(self, key: ApiKey) -> SafeString | str:
         return utc(key.expires_at, never="never")
@@ -162,6 +200,15 @@ class ApiKeyAdmin(LimitTexts, PlatformModelAdmin[ApiKey]):
     @admin.display(description="Last used", ordering="last_used_at")
     def last_used(self, key: ApiKey) -> SafeString | str:
         return utc(key.last_used_at, never="never")
+
+    @admin.display(description="Related keys")
+    def family(self, key: ApiKey) -> SafeString:
+        """Tell whose limits its calls share, and whose calls share its own."""
+        found = [("made by", key.maker)] if key.maker is not None else []
+        found += [("rotated from", old) for old in ApiKey.objects.filter(successor=key)]
+        found += [("has made", made) for made in ApiKey.objects.filter(maker=key).order_by("-id")[:_MOST_MADE_KEYS]]
+        rows = ((what, link(admin_url("keys.apikey", "change", of.pk), f"{of.prefix}…"), of.name) for what, of in found)
+        return format_html_join(SafeString("<br>"), "{} {} ({})", rows) or SafeString("-")
 
     @admin.display(description="Created", ordering="created_at")
     def created(self, key: ApiKey) -> SafeString | str:
@@ -191,7 +238,6 @@ class ApiKeyAdmin(LimitTexts, PlatformModelAdmin[ApiKey]):
         def act() -> HttpResponseBase:
             issued = self._issue(request, form)
             request.session[_SESSION_FORMS] = [f for f in open_forms if f != form_id]
-            self.log_addition(request, issued.key, "Issued.")
             return self._show_secret(request, issued)
 
         page = FormPage(
@@ -201,7 +247,7 @@ class ApiKeyAdmin(LimitTexts, PlatformModelAdmin[ApiKey]):
             intro="The next page shows the secret, once. Only a keyed hash of it is stored.",
             sections=(
                 FormSection(title="", fields=("customer", "name", "environment", "expires_at")),
-                FormSection(title="Rights", fields=("scopes", "allowed_models")),
+                FormSection(title="Rights", fields=("scopes", "allowed_models", "allowed_prompts", "allowed_networks")),
                 FormSection(
                     title="Limits of this key",
                     description=EXPLAIN_KEY,
@@ -221,8 +267,11 @@ class ApiKeyAdmin(LimitTexts, PlatformModelAdmin[ApiKey]):
             environment=KeyEnvironment(data["environment"]),
             scopes=data["scopes"],
             allowed_models=data["allowed_models"],
+            allowed_prompts=data["allowed_prompts"],
+            allowed_networks=data["allowed_networks"],
             expires_at=data["expires_at"],
             limits=limits_of(data),
+            actor=admin_actor(request),
         )
 
     def _show_secret(self, request: HttpRequest, issued: IssuedKey) -> HttpResponseBase:
@@ -245,12 +294,44 @@ class ApiKeyAdmin(LimitTexts, PlatformModelAdmin[ApiKey]):
         response["Referrer-Policy"] = "no-referrer"
         return response
 
-    # ---- revoking
+    # ---- rotating and revoking
 
     @override
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> Any:
-        is_revoked = ApiKey.objects.filter(pk=object_id, revoked_at__isnull=False).exists()
-        return [] if is_revoked else super().get_actions_detail(request, object_id)
+        """Offer what can still be done to the key."""
+        key = ApiKey.objects.filter(pk=object_id).first()
+        state = "revoked" if key is None else key.state()
+        hidden = {"active": set(), "rotated": {"rotate"}, "expired": {"rotate", "raise-limit"}}.get(
+            state, {"rotate", "raise-limit", "revoke"}
+        )
+        return [a for a in super().get_actions_detail(request, object_id) if a.path not in hidden]
+
+    @page_action(description="Rotate", url_path="rotate", icon="autorenew", permission="revoke")
+    def rotate(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
+        key = get_object_or_404(ApiKey.objects.select_related("customer"), pk=object_id)
+        back = admin_url("keys.apikey", "change", key.pk)
+        form = RotateKeyForm(request.POST or None)
+
+        def act() -> HttpResponseBase:
+            issued = rotate_key(
+                key_id=key.pk,
+                overlap=form.read_overlap(),
+                reason=form.cleaned_data["reason"],
+                author=request.user.get_username(),
+                actor=admin_actor(request),
+            )
+            return self._show_secret(request, issued)
+
+        page = FormPage(
+            title=f"Rotate {key.prefix}…",
+            submit_label="Issue the successor",
+            cancel_url=back,
+            intro=(
+                f"A new key with the rights and limits of '{key.name}' of {key.customer.name} is made and shown once. "
+                "Until the old one ends, both work, and the old one's answers carry Deprecation and Sunset headers."
+            ),
+        )
+        return run_form_page(self, request, page, form, act=act)
 
     @page_action(
         description="Revoke",
@@ -265,9 +346,9 @@ class ApiKeyAdmin(LimitTexts, PlatformModelAdmin[ApiKey]):
         form = RevokeKeyForm(request.POST or None)
 
         def act() -> HttpResponseBase:
-            revoke_key(key_id=key.pk, reason=form.cleaned_data["reason"])
-            self.log_change(request, key, f"Revoked: {form.cleaned_data['reason']}")
-            messages.success(request, f"{key.prefix}… is revoked and will never work again.")
+            ended = revoke_key(key_id=key.pk, reason=form.cleaned_data["reason"], actor=admin_actor(request))
+            others = f", and with it {len(ended) - 1} that it made" if len(ended) > 1 else ""
+            messages.success(request, f"{key.prefix}… is revoked and will never work again{others}.")
             return redirect(back)
 
         page = FormPage(
@@ -277,7 +358,12 @@ class ApiKeyAdmin(LimitTexts, PlatformModelAdmin[ApiKey]):
             is_danger=True,
             intro=(
                 f"'{key.name}' of {key.customer.name} is refused from its next call on, on every server. "
-                "This cannot be undone; issue a new key where one is still needed."
+                f"{_made_by(key)}This cannot be undone; issue a new key where one is still needed."
             ),
         )
         return run_form_page(self, request, page, form, act=act)
+
+
+def _made_by(key: ApiKey) -> str:
+    made = ApiKey.objects.filter(maker=key, revoked_at__isnull=True).count()
+    return f"The {made} keys that it made end with it. " if made else ""

@@ -13,11 +13,13 @@ from typing_extensions import override
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 from unfold.enums import ActionVariant
 
-from common.admin_base import PlatformModelAdmin, adopt, page_action
+from common.admin_base import adopt, page_action
 from common.admin_display import admin_link, admin_url, badge, code, utc
 from common.admin_pages import FormPage, Panel, run_form_page
 from keys.admin.key_states import state_badge
-from keys.admin.limits import EXPLAIN_CUSTOMER, LimitTexts, limit_fieldset, limits_of, show_inherited
+from keys.admin.limit_pages import LimitPages
+from keys.admin.limits import EXPLAIN_CUSTOMER, LimitTexts, limit_fieldsets, limits_of, show_inherited
+from keys.admin_trail import admin_actor
 from keys.customers import create_customer, set_customer_status
 from keys.models import ApiKey, Customer, CustomerStatus
 
@@ -33,7 +35,7 @@ class CustomerForm(forms.ModelForm[Customer]):
             show_inherited(self, self.instance.plan, "plan")
 
 
-class CustomerAdmin(LimitTexts, PlatformModelAdmin[Customer]):
+class CustomerAdmin(LimitTexts, LimitPages[Customer]):
     view_names = LimitTexts.limit_view_names
     form = CustomerForm
     list_display: Any = ("name", "plan", "status_badge", "email", "created")
@@ -44,15 +46,14 @@ class CustomerAdmin(LimitTexts, PlatformModelAdmin[Customer]):
     ordering = ("name", "id")
     fieldsets = (
         (None, {"fields": ("name", "email", "plan", "status_badge", "public_id", "created", "note")}),
-        limit_fieldset(EXPLAIN_CUSTOMER),
+        *limit_fieldsets(EXPLAIN_CUSTOMER),
     )
     add_fieldsets = (
         (None, {"fields": ("name", "email", "plan", "note")}),
-        limit_fieldset(EXPLAIN_CUSTOMER),
+        *limit_fieldsets(EXPLAIN_CUSTOMER),
     )
     readonly_fields = ("status_badge", "public_id", "created")
-    actions_detail: Sequence[str] = ("new_key", "suspend", "reactivate")
-    change_form_outer_after_template = "keys/admin/customer_after.html"  # type: ignore[assignment]
+    actions_detail: Sequence[str] = ("new_key", "raise_limit", "suspend", "reactivate")  # type: ignore[assignment]
 
     @override
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -75,7 +76,12 @@ class CustomerAdmin(LimitTexts, PlatformModelAdmin[Customer]):
             super().save_model(request, obj, form, change)
             return
         created = create_customer(
-            name=obj.name, plan=obj.plan, email=obj.email, note=obj.note, limits=limits_of(form.cleaned_data)
+            name=obj.name,
+            plan=obj.plan,
+            email=obj.email,
+            note=obj.note,
+            limits=limits_of(form.cleaned_data),
+            actor=admin_actor(request),
         )
         adopt(obj, created)
 
@@ -139,8 +145,7 @@ class CustomerAdmin(LimitTexts, PlatformModelAdmin[Customer]):
         back = admin_url("keys.customer", "change", customer.pk)
 
         def act() -> HttpResponseBase:
-            set_customer_status(customer_id=customer.pk, status=status)
-            self.log_change(request, customer, f"{verb}ed." if suspends else "Reactivated.")
+            set_customer_status(customer_id=customer.pk, status=status, actor=admin_actor(request))
             messages.success(request, f"{customer.name} is {'suspended' if suspends else 'active again'}.")
             return redirect(back)
 

@@ -7,7 +7,7 @@ from django.forms import BaseForm
 
 from common.admin_fields import UsdField
 from common.money import format_usd
-from keys.limits import LIMIT_COLUMNS
+from keys.limit_values import BUDGET_COLUMNS, LIMIT_COLUMNS, RATE_COLUMNS, EndpointClass
 from keys.models import LimitColumns
 
 EXPLAIN_PLAN = (
@@ -23,10 +23,22 @@ EXPLAIN_KEY = (
 )
 
 
+_EXPLAIN_BUDGETS = (
+    "Hard stops: a call that might go beyond is refused before it begins. Day and month are UTC and reset by "
+    "themselves; the total never does."
+)
+_EXPLAIN_CLASSES = (
+    "Rates count per class of endpoints, so that none of these takes from chat. Places in flight and budgets count "
+    "over all classes together."
+)
+
+
 class LimitTexts:
     """Display methods for pages that only show."""
 
-    limit_view_names = {f"{name}_nanousd": f"{name}_text" for name in ("spend_per_day", "spend_per_month")}
+    limit_view_names = {
+        f"{name}_nanousd": f"{name}_text" for name in ("spend_per_day", "spend_per_month", "spend_total")
+    }
 
     @admin.display(description="Spend per day (USD)")
     def spend_per_day_text(self, owner: LimitColumns) -> str:
@@ -36,10 +48,28 @@ class LimitTexts:
     def spend_per_month_text(self, owner: LimitColumns) -> str:
         return _budget_text(owner.spend_per_month_nanousd)
 
+    @admin.display(description="Spend in all (USD)")
+    def spend_total_text(self, owner: LimitColumns) -> str:
+        return _budget_text(owner.spend_total_nanousd)
 
-def limit_fieldset(explanation: str) -> tuple[str, dict[str, Any]]:
-    """Return the fieldset of limits."""
-    return "Limits", {"fields": LIMIT_COLUMNS, "description": explanation}
+
+def limit_fieldsets(explanation: str) -> tuple[tuple[str, dict[str, Any]], ...]:
+    """Return the fieldsets of limits."""
+    chat = tuple(RATE_COLUMNS[EndpointClass.CHAT].values())
+    others = tuple(
+        column
+        for endpoint_class, columns in RATE_COLUMNS.items()
+        if endpoint_class is not EndpointClass.CHAT
+        for column in columns.values()
+    )
+    return (
+        ("Limits", {"fields": (*chat, "concurrency", "max_input_tokens"), "description": explanation}),
+        ("Budgets", {"fields": tuple(BUDGET_COLUMNS.values()), "description": _EXPLAIN_BUDGETS}),
+        (
+            "Other endpoints and bursts",
+            {"fields": (*others, "burst_seconds"), "description": _EXPLAIN_CLASSES, "classes": ("collapse",)},
+        ),
+    )
 
 
 def show_inherited(form: BaseForm, source: LimitColumns, name: str) -> None:

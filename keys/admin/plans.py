@@ -9,7 +9,7 @@ from typing_extensions import override
 from common.admin_base import PlatformModelAdmin
 from common.admin_display import number
 from common.money import format_usd
-from keys.admin.limits import EXPLAIN_PLAN, LimitTexts, limit_fieldset
+from keys.admin.limits import EXPLAIN_PLAN, LimitTexts, limit_fieldsets
 from keys.models import Plan
 
 
@@ -19,18 +19,20 @@ class PlanAdmin(LimitTexts, PlatformModelAdmin[Plan]):
     list_display = (
         "name",
         "slug",
+        "is_paid",
         "requests",
         "input_tokens",
         "output_tokens",
         "parallel",
         "day_budget",
         "month_budget",
+        "total_budget",
     )
     search_fields = ("name", "slug")
     ordering = ("name", "id")
     fieldsets = (
-        (None, {"fields": ("name", "slug", "description")}),
-        limit_fieldset(EXPLAIN_PLAN),
+        (None, {"fields": ("name", "slug", "description", "is_paid")}),
+        *limit_fieldsets(EXPLAIN_PLAN),
     )
 
     @override
@@ -61,6 +63,10 @@ class PlanAdmin(LimitTexts, PlatformModelAdmin[Plan]):
     @admin.display(description="USD/month")
     def month_budget(self, plan: Plan) -> str:
         return _budget(plan.spend_per_month_nanousd)
+
+    @admin.display(description="USD in all")
+    def total_budget(self, plan: Plan) -> str:
+        return _budget(plan.spend_total_nanousd)
 
 
 def _limit(value: int | None) -> str:

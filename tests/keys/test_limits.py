@@ -9,11 +9,22 @@ from hypothesis import strategies as st
 
 from common.clock import to_us
 from keys import limits as rules
-from keys.errors import BudgetExceeded, ConcurrencyExceeded, RateLimitExceeded, RequestExceedsLimit, refusal_error
-from keys.limits import Counters, Demand, LimitKind, LimitRefusal, LimitValues
+from keys.errors import (
+    BudgetExceeded,
+    BudgetTooSmall,
+    ConcurrencyExceeded,
+    LimitIsZero,
+    RateLimitExceeded,
+    RequestExceedsLimit,
+    TotalBudgetExceeded,
+    refusal_error,
+)
+from keys.limits import Counters, Demand, LimitKind, LimitRefusal, LimitValues, Marks, OwnerState
 from tests.conftest import NOON_US
 
 SECOND = 1_000_000
+# Where the last admitted call of some counters stands, for tests with one call at a time.
+_marks: dict[int, Marks] = {}
 moments = st.integers(min_value=0, max_value=to_us(datetime(2200, 1, 1, tzinfo=UTC)))
 
 
@@ -27,9 +38,10 @@ def _demand(*, input_tokens: int = 0, output_tokens: int = 0, amount_nanousd: in
 
 def _try(counters: Counters, limits: LimitValues, demand: Demand, now_us: int) -> LimitRefusal | None:
     rules.roll_forward(counters, limits, now_us)
-    refusal = rules.find_refusal(counters, limits, demand, now_us)
+    owner = OwnerState(counters, counters, limits)
+    refusal = rules.find_refusal(owner, demand, now_us)
     if refusal is None:
-        rules.take(counters, limits, demand)
+        _marks[id(counters)] = rules.take(owner, demand)
     return refusal
 
 
@@ -153,15 +165,21 @@ def _end(
     charged_nanousd: int = 0,
     day: int | None = None,
     month: int | None = None,
+    marks: Marks | None = None,
 ) -> None:
-    rules.settle(
+    rules.settle_main(
         counters,
-        held=held,
+        held_nanousd=held.amount_nanousd,
         held_day=counters.day if day is None else day,
         held_month=counters.month if month is None else month,
-        used_input_tokens=used_input_tokens,
-        used_output_tokens=used_output_tokens,
         charged_nanousd=charged_nanousd,
+    )
+    rules.settle_rates(
+        counters,
+        held=held,
+        marks=_marks[id(counters)] if marks is None else marks,
+        used_input=used_input_tokens,
+        used_output=used_output_tokens,
     )
 
 
@@ -176,22 +194,47 @@ def _end(
         max_size=60,
     ),
 )
-def test_tokens_used_and_held_never_exceed_limit_and_refill_since_the_start(
+def test_tokens_used_and_held_never_exceed_a_full_bucket_and_its_refill_in_any_stretch(
     limit: int, steps: list[tuple[int, str, int]]
 ) -> None:
     counters, limits = _counters(), LimitValues(output_tokens_per_minute=limit)
-    now_us, used, held = NOON_US, 0, []
+    now_us = NOON_US
+    held: list[tuple[int, Marks]] = []
+    calls: list[tuple[int, int]] = []
     for pause_us, step, tokens in steps:
         now_us += pause_us
         if step == "take":
             if _try(counters, limits, _demand(output_tokens=tokens), now_us) is None:
-                held.append(tokens)
+                held.append((len(calls), _marks[id(counters)]))
+                calls.append((now_us, tokens))
         elif held:
-            reserved = held.pop(0)
+            number, marks = held.pop(tokens % len(held))
+            started_us, reserved = calls[number]
             spent = min(tokens, reserved)
-            _end(counters, _demand(output_tokens=reserved), used_output_tokens=spent)
-            used += spent
-        assert (used + sum(held)) * rules.UNIT <= limit * rules.UNIT + limit * (now_us - NOON_US)
+            _end(counters, _demand(output_tokens=reserved), used_output_tokens=spent, marks=marks)
+            calls[number] = (started_us, spent)
+        # In every stretch of time: what its calls used, or still hold, fits into a full bucket and its refill.
+        for start, (from_us, _) in enumerate(calls):
+            total = sum(tokens for _, tokens in calls[start:])
+            assert total * rules.UNIT <= limit * rules.UNIT + limit * (now_us - from_us)
+
+
+def test_what_has_drained_is_not_given_back_out_of_what_later_calls_took() -> None:
+    counters, limits = _counters(), LimitValues(output_tokens_per_minute=100)
+    assert _try(counters, limits, _demand(output_tokens=100), NOON_US) is None
+    old = _marks[id(counters)]
+    later_us = NOON_US + 60 * SECOND
+    assert _try(counters, limits, _demand(output_tokens=100), later_us) is None
+    _end(counters, _demand(output_tokens=100), used_output_tokens=0, marks=old)
+    assert _try(counters, limits, _demand(output_tokens=1), later_us) is not None
+
+
+def test_a_call_whose_place_in_the_bucket_is_not_known_gives_nothing_back() -> None:
+    counters, limits = _counters(), LimitValues(output_tokens_per_minute=100)
+    assert _try(counters, limits, _demand(output_tokens=100), NOON_US) is None
+    _end(counters, _demand(output_tokens=100), used_output_tokens=0, marks=Marks())
+    assert _try(counters, limits, _demand(output_tokens=1), NOON_US) is not None
+    assert _try(counters, limits, _demand(output_tokens=100), NOON_US + 60 * SECOND) is None
 
 
 def test_what_a_call_did_not_use_is_free_at_once() -> None:
@@ -235,9 +278,9 @@ def test_a_budget_counts_held_and_spent_and_resets_at_its_window(
     assert _try(counters, limits, _demand(amount_nanousd=60), NOON_US) is None
     refusal = _try(counters, limits, _demand(amount_nanousd=41), NOON_US)
     assert refusal is not None
-    assert (refusal.kind, refusal.used, refusal.requested, refusal.retry_after_seconds) == (kind, 60, 41, None)
+    assert (refusal.kind, refusal.used, refusal.requested) == (kind, 60, 41)
     seconds_left = (to_us(next_window) - NOON_US) // SECOND
-    assert refusal.resets_in_seconds == seconds_left + 1
+    assert refusal.resets_in_seconds == refusal.retry_after_seconds == seconds_left + 1
     _end(counters, _demand(amount_nanousd=60), charged_nanousd=10)
     assert _try(counters, limits, _demand(amount_nanousd=90), NOON_US) is None
     assert _try(counters, limits, _demand(amount_nanousd=1), to_us(next_window) - 1) is not None
@@ -266,8 +309,13 @@ def test_a_call_that_ends_after_midnight_leaves_the_new_day_alone() -> None:
         (LimitValues(concurrency=1), _demand(), ConcurrencyExceeded, 429),
         (LimitValues(input_tokens_per_minute=5), _demand(input_tokens=6), RequestExceedsLimit, 400),
         (LimitValues(output_tokens_per_minute=5), _demand(output_tokens=4), RateLimitExceeded, 429),
-        (LimitValues(spend_per_day_nanousd=5), _demand(amount_nanousd=4), BudgetExceeded, 402),
-        (LimitValues(spend_per_month_nanousd=5), _demand(amount_nanousd=4), BudgetExceeded, 402),
+        (LimitValues(spend_per_day_nanousd=5), _demand(amount_nanousd=4), BudgetExceeded, 429),
+        (LimitValues(spend_per_month_nanousd=5), _demand(amount_nanousd=4), BudgetExceeded, 429),
+        (LimitValues(spend_per_month_nanousd=5), _demand(amount_nanousd=6), BudgetTooSmall, 402),
+        (LimitValues(spend_total_nanousd=5), _demand(amount_nanousd=4), TotalBudgetExceeded, 402),
+        (LimitValues(requests_per_minute=0), _demand(), LimitIsZero, 403),
+        (LimitValues(output_tokens_per_minute=0), _demand(output_tokens=1), LimitIsZero, 403),
+        (LimitValues(concurrency=0), _demand(), LimitIsZero, 403),
     ],
 )
 def test_each_refusal_has_its_error_with_the_numbers(
@@ -288,5 +336,8 @@ def test_each_refusal_has_its_error_with_the_numbers(
 def test_readings_tell_what_is_left_and_when_it_is_full_again() -> None:
     counters, limits = _counters(), LimitValues(requests_per_minute=60, input_tokens_per_minute=100)
     assert _try(counters, limits, _demand(input_tokens=30), NOON_US) is None
-    read = {r.kind: (r.limit, r.remaining, r.reset_seconds) for r in rules.readings(counters, limits)}
+    read = {
+        r.kind: (r.limit, r.remaining, r.reset_seconds)
+        for r in rules.readings(OwnerState(counters, counters, limits), NOON_US)
+    }
     assert read == {LimitKind.REQUESTS: (60, 59, 1), LimitKind.INPUT_TOKENS: (100, 70, 18)}

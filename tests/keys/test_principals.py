@@ -12,6 +12,7 @@ from keys.customers import set_customer_status
 from keys.issuing import revoke_key
 from keys.models import ApiKey, Customer, CustomerStatus, KeyEnvironment, Plan
 from keys.principals import Principal, hashes_of, principal_of_row, read_principals_by_hash, read_rows_by_key_id
+from tests.conftest import NOON_US
 from tests.factories import find_principal, make_customer, make_key, make_plan
 
 pytestmark = pytest.mark.django_db
@@ -52,7 +53,7 @@ def test_a_customers_own_limit_replaces_its_plans_and_the_keys_stands_beside() -
 def test_the_smaller_cap_on_input_counts(of_key: int | None, of_plan: int | None, applies: int | None) -> None:
     customer = make_customer(plan=make_plan(max_input_tokens=of_plan))
     principal = find_principal(make_key(customer, limits={"max_input_tokens": of_key}).token)
-    assert principal.max_input_tokens == applies
+    assert principal.max_input_tokens_at(NOON_US) == applies
 
 
 @pytest.mark.parametrize(
