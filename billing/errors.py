@@ -50,6 +50,53 @@ class ReferenceUsed(Conflict):
         super().__init__(f"The reference '{reference}' names another movement of money; nothing was booked.")
 
 
+class SpendInvalid(InvalidRequest):
+    code = "invalid_spend_query"
+    summary = "Spend cannot be grouped like that, or the answer would have too many rows."
+
+
+class RerateTooLarge(InvalidRequest):
+    code = "rerate_too_large"
+    summary = "The range has too many calls to be priced anew while a page waits."
+
+    def __init__(self, *, most_calls: int) -> None:
+        super().__init__(
+            f"The range has more than {most_calls} calls. Ask for fewer days, or run 'manage.py prices rerate'.",
+            param="days",
+        )
+
+
+class RetentionInvalid(InvalidRequest):
+    code = "invalid_retention"
+    summary = "Old usage cannot be archived as it was asked for; nothing was deleted."
+
+
+class ProviderFileInvalid(InvalidRequest):
+    code = "invalid_provider_file"
+    summary = "The file is no usage of a provider that can be compared."
+
+
 class ExportInvalid(InvalidRequest):
     code = "invalid_export"
     summary = "The export's kind, format or range is not valid."
+
+
+class ExportDestinationInvalid(InvalidRequest):
+    code = "invalid_export_destination"
+    summary = "The place that an export shall be written to is not valid or cannot be reached."
+
+
+class ApprovalRefused(Conflict):
+    code = "approval_refused"
+    summary = "A movement of money cannot be approved by the person who ordered it."
+
+    def __init__(self) -> None:
+        super().__init__("You ordered this yourself: a second person has to approve it.")
+
+
+class MovementDecided(Conflict):
+    code = "movement_decided"
+    summary = "The movement of money no longer waits for a decision."
+
+    def __init__(self, *, status: str) -> None:
+        super().__init__(f"This movement does not wait for a decision any more: {status}.")

@@ -1,11 +1,15 @@
 """Usage records in words and sums, for people who are asked "why did this cost that?"."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from billing.models import UsageRecord, UsageSource, UsageStatus
-from billing.pricing import Price, get_price
-from billing.tokens import TOKEN_CLASSES
+from billing.attempts import unpack_attempts
+from billing.models import MarkupBasis, UsageRecord, UsageSource, UsageStatus
+from billing.pricing import Price, get_applied_price
+from billing.rates import Processing
+from billing.tokens import TOKEN_CLASSES, TokenCounts
+from common.percents import format_percent
 
 CLASS_LABELS = {
     "input": "Input",
@@ -15,6 +19,8 @@ CLASS_LABELS = {
     "reasoning": "Reasoning",
     "audio_input": "Audio input",
     "audio_output": "Audio output",
+    "image_input": "Image input",
+    "image_output": "Image output",
 }
 
 _FLAGS = {
@@ -27,6 +33,7 @@ _FLAGS = {
     "charged as reasoning.",
     "cost_exceeds_hold": "The provider reported more than the call could cost by our count. Only what was held was "
     "charged; the platform bears the difference.",
+    "asked_again": "An answer did not fit the schema that was asked for, so the model was asked again.",
     "usage_unreadable": "The provider sent token counts that could not be read, so they were counted here.",
 }
 
@@ -56,14 +63,25 @@ class CostLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptCost:
+    """One call to the provider: the sum of its lines and the price of a call, rounded once."""
+
+    lines: tuple[CostLine, ...]
+    request_nanousd: int
+    # Before the rounding.
+    exact_usd: str
+    rounded_nanousd: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CostExplanation:
     """How a record's cost came about."""
 
     price: Price
-    lines: tuple[CostLine, ...]
-    request_nanousd: int
-    # The sum of the lines and the price of the call, before the one rounding.
-    exact_usd: str
+    # What made the rates differ from the version's first column: markup, size of input, batch. A sentence each.
+    reasons: tuple[str, ...]
+    # One, or each time that the model was asked.
+    attempts: tuple[AttemptCost, ...]
     rounded_nanousd: int
     # What the record says; another figure than `rounded_nanousd` is a case for `manage.py reconcile`.
     cost_nanousd: int
@@ -71,28 +89,68 @@ class CostExplanation:
 
 
 def explain_cost(record: UsageRecord) -> CostExplanation:
-    """Return the sum that led to a record's cost, by the price version that it names."""
-    price = get_price(record.price_version_id)
-    lines = []
-    millionths = 0
-    for token_class in TOKEN_CLASSES:
-        tokens: int = getattr(record, f"{token_class}_tokens")
-        rate: int = getattr(price.rates, token_class)
-        millionths += tokens * rate
-        if tokens:
-            amount = _exact_usd(tokens * rate)
-            lines.append(CostLine(label=CLASS_LABELS[token_class], tokens=tokens, rate_nanousd=rate, amount_usd=amount))
-    produced = record.source != UsageSource.NONE
-    request_nanousd = price.rates.request if produced else 0
+    """Return the sum that led to a record's cost, by the price version and the terms that it names."""
+    price = get_applied_price(record.price_version_id, record.price_terms_id)
+    total = TokenCounts(**{name: getattr(record, f"{name}_tokens") for name in TOKEN_CLASSES})
+    processing = Processing(record.processing)
+    used = unpack_attempts(record.attempts) or (total,)
+    is_produced = record.source != UsageSource.NONE
+    attempts = tuple(
+        _explain_attempt(price, tokens, processing, is_produced=is_produced and (len(used) == 1 or any(tokens)))
+        for tokens in used
+    )
     return CostExplanation(
         price=price,
+        reasons=tuple(_reasons(record, price, used, processing)),
+        attempts=attempts,
+        rounded_nanousd=sum(attempt.rounded_nanousd for attempt in attempts),
+        cost_nanousd=record.cost_nanousd,
+        charged_nanousd=record.charged_nanousd,
+    )
+
+
+def _explain_attempt(price: Price, tokens: TokenCounts, processing: Processing, *, is_produced: bool) -> AttemptCost:
+    rates = price.table.rates_for(tokens.input_total, processing)
+    lines = []
+    millionths = 0
+    for token_class, count in zip(TOKEN_CLASSES, tokens, strict=True):
+        rate: int = getattr(rates, token_class)
+        millionths += count * rate
+        if count:
+            amount = _exact_usd(count * rate)
+            lines.append(CostLine(label=CLASS_LABELS[token_class], tokens=count, rate_nanousd=rate, amount_usd=amount))
+    request_nanousd = rates.request if is_produced else 0
+    return AttemptCost(
         lines=tuple(lines),
         request_nanousd=request_nanousd,
         exact_usd=_exact_usd(millionths + request_nanousd * 1_000_000),
         rounded_nanousd=_round_half_even(millionths) + request_nanousd,
-        cost_nanousd=record.cost_nanousd,
-        charged_nanousd=record.charged_nanousd,
     )
+
+
+def _reasons(
+    record: UsageRecord, price: Price, attempts: Sequence[TokenCounts], processing: Processing
+) -> Iterator[str]:
+    terms = record.price_terms
+    if terms is not None:
+        owner = "customer" if terms.customer_id is not None else "plan"
+        basis = "the provider's price" if terms.basis == MarkupBasis.COST else "the list price"
+        markup = f"{format_percent(terms.markup_basis_points, with_sign=True)} on {basis}"
+        yield f"Rates include the {owner}'s terms {terms.pk}: {markup}."
+    if price.price_list:
+        yield f"From the price list '{price.price_list}'."
+    if price.table.batch and processing is Processing.BATCH:
+        yield "The provider processed it at its batch price (flex), so the batch rates apply."
+    if len(attempts) > 1:
+        yield f"The model was asked {len(attempts)} times; each time is priced by its own size and rounded for itself."
+    bands = price.table.batch if price.table.batch and processing is Processing.BATCH else price.table.standard
+    for number, tokens in enumerate(attempts, start=1):
+        whose = "Its input" if len(attempts) == 1 else f"The input of attempt {number}"
+        passed = [band.above_input_tokens for band in bands[1:] if tokens.input_total > band.above_input_tokens]
+        if passed:
+            yield (
+                f"{whose} of {tokens.input_total:,} tokens is above {passed[-1]:,}, so the rates of long inputs apply."
+            )
 
 
 def explain_outcome(record: UsageRecord) -> list[str]:

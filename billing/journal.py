@@ -1,14 +1,17 @@
 """The ledger's rows inside admission's transaction: accounts, holds, transfers and usage, in bulk.
 
-Nothing here decides; `gateway.admission` does, under the locks taken here.
+Nothing here decides; `gateway.admission` does, under the locks taken here. Values that are made for every call are
+named tuples: one of ten fields is made in 0.7 us, a frozen dataclass in 2.2.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import NamedTuple
 
 from billing.accounts import REVENUE_CODE, customer_account_code
 from billing.models import TransferKind, UsageStatus
+from billing.rates import Processing
 from billing.tokens import NO_TOKENS, TOKEN_CLASSES, TokenCounts
 from common.sql import Sql
 
@@ -21,14 +24,17 @@ class AccountState:
     customer_id: int
     posted_nanousd: int
     held_nanousd: int
+    # How far the wallet may be spent below zero.
+    credit_nanousd: int = 0
+    # When the next grant expires, if any has something left.
+    next_expiry_us: int | None = None
 
     @property
     def available_nanousd(self) -> int:
-        return self.posted_nanousd - self.held_nanousd
+        return self.posted_nanousd + self.credit_nanousd - self.held_nanousd
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenHold:
+class OpenHold(NamedTuple):
     """A row of `billing.Hold`."""
 
     request_id: str
@@ -50,8 +56,7 @@ class OpenHold:
     pending_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewTransfer:
+class NewTransfer(NamedTuple):
     """A transfer to be written; the moment is the batch's."""
 
     id: int
@@ -63,8 +68,7 @@ class NewTransfer:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewUsage:
+class NewUsage(NamedTuple):
     """What a call knows of its usage record; columns as in `billing.UsageRecord`."""
 
     request_id: str
@@ -72,14 +76,19 @@ class NewUsage:
     api_key_id: int
     operation: str
     model: str
-    upstream: str = ""
-    upstream_model: str = ""
     price_version_id: int
     status: str
     source: str
+    is_stream: bool
+    # When the call was admitted, in microseconds since the epoch.
+    started_us: int
+    # The terms whose markup is in the cost, if any.
+    price_terms_id: int | None = None
+    processing: str = Processing.STANDARD.value
+    upstream: str = ""
+    upstream_model: str = ""
     error_code: str = ""
     finish_reason: str = ""
-    is_stream: bool
     tokens: TokenCounts = NO_TOKENS
     cost_nanousd: int = 0
     provider_cost_nanousd: int = 0
@@ -87,16 +96,20 @@ class NewUsage:
     end_user: str = ""
     # JSON object.
     tags: str = "{}"
-    # When the call was admitted, in microseconds since the epoch.
-    started_us: int
     upstream_ms: int = 0
     ttft_ms: int | None = None
     total_ms: int = 0
     overhead_us: int = 0
+    # Name and number, empty for a call without a prompt.
+    prompt: str = ""
+    prompt_version: str = ""
+    # The label that was followed, empty where the caller pinned a number.
+    prompt_label: str = ""
+    # Packed by `billing.attempts`, where the model was asked several times.
+    attempts: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BookedUsage:
+class BookedUsage(NamedTuple):
     """A usage record with what its settlement decided."""
 
     usage: NewUsage
@@ -106,7 +119,7 @@ class BookedUsage:
     flag: str = ""
 
 
-_HOLD_COLUMNS = tuple(n for n in OpenHold.__dataclass_fields__ if n != "pending_id")
+_HOLD_COLUMNS = tuple(n for n in OpenHold._fields if n != "pending_id")
 _ALL_HOLD_COLUMNS = ", ".join((*_HOLD_COLUMNS, "pending_id"))
 _SELECT_HOLDS = f"SELECT {_ALL_HOLD_COLUMNS} FROM billing_hold"
 _hold_row = attrgetter(*_HOLD_COLUMNS)
@@ -122,7 +135,7 @@ _TRANSFER_COLUMNS = (
     "author",
     "created_at",
 )
-_USAGE_FIELDS = tuple(n for n in NewUsage.__dataclass_fields__ if n not in ("tokens", "flags", "started_us"))
+_USAGE_FIELDS = tuple(n for n in NewUsage._fields if n not in ("tokens", "flags", "started_us"))
 _USAGE_COLUMNS = (
     *_USAGE_FIELDS,
     *(f"{c}_tokens" for c in TOKEN_CLASSES),
@@ -156,14 +169,31 @@ def lock_accounts(sql: Sql, customer_ids: Collection[int]) -> dict[int, AccountS
 
 def _select_accounts(sql: Sql, customer_ids: Collection[int]) -> dict[int, AccountState]:
     rows = sql.rows_where_in(
-        "SELECT id, customer_id, posted_nanousd, held_nanousd FROM billing_account",
+        "SELECT id, customer_id, posted_nanousd, held_nanousd, credit_nanousd, next_expiry_us FROM billing_account",
         "customer_id",
         customer_ids,
         f"ORDER BY id {sql.for_update}",
     )
     return {
-        row[1]: AccountState(id=row[0], customer_id=row[1], posted_nanousd=row[2], held_nanousd=row[3]) for row in rows
+        row[1]: AccountState(
+            id=row[0],
+            customer_id=row[1],
+            posted_nanousd=row[2],
+            held_nanousd=row[3],
+            credit_nanousd=row[4],
+            next_expiry_us=row[5],
+        )
+        for row in rows
     }
+
+
+def find_customers_with_due_grants(sql: Sql, *, now_us: int, limit: int) -> list[int]:
+    """Return up to `limit` customers whose grants have expired and whose wallets do not know it yet."""
+    rows = sql.rows(
+        f"SELECT customer_id FROM billing_account WHERE next_expiry_us <= %s ORDER BY next_expiry_us, id LIMIT {limit}",
+        (now_us,),
+    )
+    return [row[0] for row in rows]
 
 
 def write_accounts(sql: Sql, changed: Iterable[AccountState]) -> None:
@@ -311,5 +341,4 @@ def read_earlier_usage(sql: Sql, request_id: str, unwritten: Iterable[BookedUsag
 
 
 def _holds(rows: Iterable[tuple[object, ...]]) -> list[OpenHold]:
-    names = (*_HOLD_COLUMNS, "pending_id")
-    return [OpenHold(**dict(zip(names, row, strict=True))) for row in rows]  # type: ignore[arg-type]
+    return [OpenHold._make(row) for row in rows]

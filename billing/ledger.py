@@ -1,4 +1,4 @@
-"""Movements of money made by people and commands; calls make theirs in `billing.journal`.
+"""Credit given by commands, and what every transfer says; see `billing.money` and, for calls, `billing.journal`.
 
 Every movement is one immutable transfer and the customer's balance, in one transaction under the account's lock.
 """
@@ -9,18 +9,43 @@ from django.db import transaction
 
 from billing.accounts import open_customer_account, open_platform_account
 from billing.errors import AmountInvalid, ReferenceUsed
+from billing.grants import settle_grants
 from billing.models import Account, AccountKind, Transfer, TransferKind
+from common.clock import to_us
 from common.money import MAX_NANOUSD, format_usd
+from keys.audit import Actor, author_actor, record_event
+from keys.models import Customer
+
+# What a direct transfer means follows from its two sides.
+_SENTENCES = {
+    (AccountKind.CASH, AccountKind.CUSTOMER): "The customer paid {} in advance",
+    (AccountKind.CUSTOMER, AccountKind.CASH): "Paid {} back to the customer",
+    (AccountKind.CREDIT_SOURCE, AccountKind.CUSTOMER): "Gave the customer {} of credit",
+    (AccountKind.CUSTOMER, AccountKind.CREDIT_SOURCE): "Took {} of credit back",
+    (AccountKind.REVENUE, AccountKind.CUSTOMER): "Credit note: gave {} of charges back",
+    (AccountKind.RECEIVABLE, AccountKind.CUSTOMER): "Moved {} that the wallet owed to an invoice",
+    (AccountKind.CUSTOMER, AccountKind.RECEIVABLE): "Took {} back from a void invoice",
+    (AccountKind.CASH, AccountKind.RECEIVABLE): "The customer paid {} of an invoice",
+    (AccountKind.PROVIDER_COST, AccountKind.PROVIDER_PAYABLE): "Booked {} that providers will bill",
+    (AccountKind.REVENUE, AccountKind.SUSPENSE): "Set {} of revenue aside until somebody has looked at it",
+    (AccountKind.SUSPENSE, AccountKind.REVENUE): "Released {} of revenue after a look at it",
+}
 
 
 def grant_credit(
-    *, customer_id: int, amount_nanousd: int, reason: str, author: str, reference: str | None = None
+    *,
+    customer_id: int,
+    amount_nanousd: int,
+    reason: str,
+    author: str,
+    reference: str | None = None,
+    actor: Actor | None = None,
 ) -> Transfer:
     """Give a customer prepaid credit and return its transfer.
 
     A `reference` makes a repeat safe: the same reference with the same customer and amount returns the first
-    transfer. Raises AmountInvalid without a positive amount and a reason, ReferenceUsed for a reference that names
-    something else.
+    transfer. `actor` is who the audit trail names (default: the author). Raises AmountInvalid without a positive
+    amount and a reason, ReferenceUsed for a reference that names something else.
     """
     if not reason.strip():
         raise AmountInvalid("Say what the credit is for: the reason stays in the ledger.", param="reason")
@@ -35,6 +60,8 @@ def grant_credit(
                 if (earlier.credit_account_id, earlier.amount_nanousd) != (account.pk, amount_nanousd):
                     raise ReferenceUsed(reference=reference)
                 return earlier
+        now = datetime.now(UTC)
+        settle_grants(account, to_us(now))
         transfer = Transfer.objects.create(
             kind=TransferKind.DIRECT,
             debit_account=source,
@@ -43,10 +70,18 @@ def grant_credit(
             reference=reference,
             reason=reason.strip()[:200],
             author=author,
-            created_at=datetime.now(UTC),
+            created_at=now,
         )
         account.posted_nanousd += amount_nanousd
-        account.save(update_fields=["posted_nanousd"])
+        account.prepaid_nanousd += amount_nanousd
+        account.save(update_fields=["posted_nanousd", "prepaid_nanousd"])
+        record_event(
+            actor=actor or author_actor(author),
+            action="credit.granted",
+            target=Customer.objects.get(pk=customer_id),
+            after={"amount_nanousd": amount_nanousd, "transfer": transfer.pk, "reference": reference},
+            reason=reason,
+        )
     return transfer
 
 
@@ -65,4 +100,6 @@ def explain_transfer(transfer: Transfer) -> str:
         case TransferKind.DIRECT if transfer.request_id:
             return f"Charged {amount} for a call that was settled after its hold had expired."
         case TransferKind.DIRECT:
-            return f"Moved {amount} from {transfer.debit_account} to {transfer.credit_account}: {transfer.reason}"
+            sides = (AccountKind(transfer.debit_account.kind), AccountKind(transfer.credit_account.kind))
+            sentence = _SENTENCES.get(sides, f"Moved {{}} from {transfer.debit_account} to {transfer.credit_account}")
+            return f"{sentence.format(amount)}: {transfer.reason}"

@@ -1,20 +1,31 @@
 """Rows of the ledger, usage and prices.
 
 Rules live in `ledger`, `pricing` and `usage`; what can be a database constraint is one. Amounts are integer
-nano-USD. `Transfer`, `UsageRecord` and `PriceVersion` are append-only.
+nano-USD. `Transfer`, `UsageRecord`, `PriceVersion` and `PriceTerms` are append-only.
 """
 
 from django.db import models
 from django.db.models import F, Q
 
+from billing import (  # noqa: F401 - Django finds the models of an app here
+    export_models,
+    finance_models,
+    money_models,
+)
+from billing.rates import Processing
 from common.append_only import AppendOnlyModel
 from common.generations import CatalogueModel
 
 
 class AccountKind(models.TextChoices):
-    CUSTOMER = "customer", "Customer's prepaid money"
+    CUSTOMER = "customer", "Customer's wallet: prepaid and granted money"
+    RECEIVABLE = "receivable", "What a customer owes on invoices"
+    CASH = "cash", "Money received and paid back"
     CREDIT_SOURCE = "credit_source", "Where granted credit comes from"
     REVENUE = "revenue", "Revenue from calls"
+    SUSPENSE = "suspense", "Revenue to be looked at: estimated or flagged calls"
+    PROVIDER_COST = "provider_cost", "What calls cost at the providers"
+    PROVIDER_PAYABLE = "provider_payable", "What providers will bill"
 
 
 class Account(models.Model):
@@ -24,6 +35,10 @@ class Account(models.Model):
     the same transaction as the transfers that move them, under this row's lock; `reconcile` recomputes both. The
     platform's own accounts keep them at zero and are summed when asked: as a counter they would be one row that
     every batch of every process has to wait for.
+
+    A wallet may be spent down to `-credit_nanousd`. What of it is prepaid and what granted is derived, see
+    `billing.grants`: `prepaid_nanousd` is the prepaid part when that was last done, `next_expiry_us` when it must be
+    done next.
     """
 
     code = models.CharField(max_length=60, unique=True)
@@ -31,10 +46,21 @@ class Account(models.Model):
     customer = models.OneToOneField("keys.Customer", null=True, on_delete=models.PROTECT, related_name="+")
     posted_nanousd = models.BigIntegerField(default=0)
     held_nanousd = models.BigIntegerField(default=0)
+    credit_nanousd = models.BigIntegerField(default=0, db_default=0)
+    prepaid_nanousd = models.BigIntegerField(default=0, db_default=0)
+    next_expiry_us = models.BigIntegerField(null=True)
 
     class Meta:
+        indexes = [
+            models.Index(
+                fields=["next_expiry_us"],
+                condition=Q(next_expiry_us__isnull=False),
+                name="billing_account_by_expiry",
+            ),
+        ]
         constraints = [
             models.CheckConstraint(condition=Q(held_nanousd__gte=0), name="billing_account_held_not_negative"),
+            models.CheckConstraint(condition=Q(credit_nanousd__gte=0), name="billing_account_credit_not_negative"),
             models.CheckConstraint(
                 condition=Q(kind="customer", customer__isnull=False) | ~Q(kind="customer") & Q(customer__isnull=True),
                 name="billing_account_customer_iff_kind",
@@ -79,8 +105,9 @@ class Transfer(AppendOnlyModel):
 
     class Meta:
         indexes = [
-            models.Index(fields=["debit_account", "id"], name="billing_transfer_by_debit"),
-            models.Index(fields=["credit_account", "id"], name="billing_transfer_by_credit"),
+            # In the order of lists: an account's page is then the end of an index, however many transfers it has.
+            models.Index(fields=["debit_account", "created_at"], name="billing_transfer_debits"),
+            models.Index(fields=["credit_account", "created_at"], name="billing_transfer_credits"),
             models.Index(fields=["created_at"], name="billing_transfer_by_time"),
         ]
         constraints = [
@@ -116,16 +143,18 @@ class Transfer(AppendOnlyModel):
 class Hold(models.Model):
     """An open hold: the working copy of a call in flight. Deleted in the transaction that resolves it.
 
-    `owners` are the limit counters that the call took ("customer:1,key:2"); `draft` is the usage record as far
+    `owners` are the limit counters that the call took ("customer:1,key:2", see
+    `keys.limit_rows.write_owners`); `draft` is the usage record as far
     as it is known at admission, so that a hold whose process died can still leave a row that tells. A call that
     costs nothing has no PENDING transfer, but holds its place in the limits all the same.
     """
 
     request_id = models.CharField(max_length=32, primary_key=True)
-    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+")
+    # No index but the one on the expiry: the table holds the calls in flight, and each index is a page more a commit.
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+", db_index=False)
     pending = models.ForeignKey(Transfer, null=True, on_delete=models.PROTECT, related_name="+", db_index=False)
     amount_nanousd = models.BigIntegerField()
-    worker_id = models.BigIntegerField(db_index=True)
+    worker_id = models.BigIntegerField()
     owners = models.CharField(max_length=100)
     input_tokens = models.BigIntegerField()
     output_tokens = models.BigIntegerField()
@@ -143,10 +172,19 @@ class Hold(models.Model):
 class PriceVersion(AppendOnlyModel, CatalogueModel):
     """What one model costs from a moment on. Columns are nano-USD per million tokens; `request` is per call.
 
-    `provider_*` is what the platform pays, for the margin; it never reaches a customer.
+    `provider_*` is what the platform pays, for the margin; it never reaches a customer. `bands` holds the rates that
+    differ from these columns: above a size of input, and for batches (see `billing.bands`). They stand in the row
+    itself, so that nothing can be added to a version that calls have been priced by.
     """
 
     id = models.BigAutoField(primary_key=True)
+    price_list = models.CharField(
+        max_length=60,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Empty: the standard price. Otherwise the list that terms of plans and customers name.",
+    )
     model = models.CharField(max_length=120, help_text="The public model name.")
     effective_from = models.DateTimeField()
     input_nanousd = models.BigIntegerField()
@@ -156,6 +194,9 @@ class PriceVersion(AppendOnlyModel, CatalogueModel):
     reasoning_nanousd = models.BigIntegerField()
     audio_input_nanousd = models.BigIntegerField()
     audio_output_nanousd = models.BigIntegerField()
+    # Null in versions older than the column: as input and output, so that no class became free by being added.
+    image_input_nanousd = models.BigIntegerField(null=True)
+    image_output_nanousd = models.BigIntegerField(null=True)
     request_nanousd = models.BigIntegerField(default=0)
     provider_input_nanousd = models.BigIntegerField(default=0)
     provider_cache_read_nanousd = models.BigIntegerField(default=0)
@@ -164,14 +205,19 @@ class PriceVersion(AppendOnlyModel, CatalogueModel):
     provider_reasoning_nanousd = models.BigIntegerField(default=0)
     provider_audio_input_nanousd = models.BigIntegerField(default=0)
     provider_audio_output_nanousd = models.BigIntegerField(default=0)
+    provider_image_input_nanousd = models.BigIntegerField(null=True)
+    provider_image_output_nanousd = models.BigIntegerField(null=True)
     provider_request_nanousd = models.BigIntegerField(default=0)
+    bands = models.JSONField(default=list)
     author = models.CharField(max_length=150, blank=True)
     reason = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField()
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["model", "effective_from"], name="billing_price_one_per_moment"),
+            models.UniqueConstraint(
+                fields=["price_list", "model", "effective_from"], name="billing_price_one_per_moment"
+            ),
             models.CheckConstraint(
                 condition=Q(input_nanousd__gte=0)
                 & Q(cache_read_nanousd__gte=0)
@@ -183,10 +229,69 @@ class PriceVersion(AppendOnlyModel, CatalogueModel):
                 & Q(request_nanousd__gte=0),
                 name="billing_price_not_negative",
             ),
+            models.CheckConstraint(
+                condition=(Q(image_input_nanousd__isnull=True) | Q(image_input_nanousd__gte=0))
+                & (Q(image_output_nanousd__isnull=True) | Q(image_output_nanousd__gte=0)),
+                name="billing_price_images_not_negative",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.model} from {self.effective_from:%Y-%m-%d %H:%M}"
+
+
+class MarkupBasis(models.TextChoices):
+    LIST = "list", "On the price list"
+    COST = "cost", "On what the platform pays the provider"
+
+
+class PriceTerms(AppendOnlyModel, CatalogueModel):
+    """By which list and with which markup a plan's or a customer's calls are priced, from a moment on.
+
+    A customer's terms come before its plan's. Withdrawn ones count as none, from their moment on. Usage records name
+    the terms that applied, so a charge can be recomputed from rows that never change.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    plan = models.ForeignKey("keys.Plan", null=True, on_delete=models.PROTECT, related_name="+")
+    customer = models.ForeignKey("keys.Customer", null=True, on_delete=models.PROTECT, related_name="+")
+    effective_from = models.DateTimeField()
+    price_list = models.CharField(max_length=60, blank=True)
+    basis = models.CharField(max_length=4, choices=MarkupBasis.choices)
+    markup_basis_points = models.IntegerField(
+        help_text="Hundredths of a percent: 1250 adds 12.5 %, -1000 takes off 10 %."
+    )
+    is_withdrawn = models.BooleanField(default=False)
+    author = models.CharField(max_length=150, blank=True)
+    reason = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "price terms"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(plan__isnull=True, customer__isnull=False) | Q(plan__isnull=False, customer__isnull=True),
+                name="billing_priceterms_one_owner",
+            ),
+            models.CheckConstraint(condition=Q(basis__in=MarkupBasis.values), name="billing_priceterms_basis_known"),
+            models.CheckConstraint(
+                condition=Q(markup_basis_points__gte=-10_000) & Q(markup_basis_points__lte=1_000_000),
+                name="billing_priceterms_markup_sane",
+            ),
+            models.UniqueConstraint(
+                fields=["plan", "effective_from"],
+                condition=Q(plan__isnull=False),
+                name="billing_priceterms_once_per_plan",
+            ),
+            models.UniqueConstraint(
+                fields=["customer", "effective_from"],
+                condition=Q(customer__isnull=False),
+                name="billing_priceterms_once_per_customer",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"terms {self.pk} from {self.effective_from:%Y-%m-%d %H:%M}"
 
 
 class UsageStatus(models.TextChoices):
@@ -206,9 +311,13 @@ class UsageSource(models.TextChoices):
 class UsageRecord(AppendOnlyModel):
     """One call, written once at its settlement. Token classes are disjoint; no bodies.
 
-    `cost_nanousd` is price times tokens, rounded once, half-even; `charged_nanousd` is what the ledger moved: the
+    `cost_nanousd` is price times tokens, rounded once, half-even (a call that asked the model several times is the sum
+    of its `attempts`, each priced for itself); `charged_nanousd` is what the ledger moved: the
     same, unless a provider reported more than was held and the customer's money did not cover the difference.
+    A row may go once an archive has it (`UsageArchive`); the database refuses any other deletion.
     """
+
+    guards = ("usage_deletion",)
 
     id = models.BigAutoField(primary_key=True)
     request_id = models.CharField(max_length=32)
@@ -223,6 +332,14 @@ class UsageRecord(AppendOnlyModel):
     upstream = models.CharField(max_length=60, blank=True)
     upstream_model = models.CharField(max_length=200, blank=True)
     price_version = models.ForeignKey(PriceVersion, on_delete=models.PROTECT, related_name="+", db_index=False)
+    # With the version and the tokens, all that the cost follows from.
+    price_terms = models.ForeignKey(PriceTerms, null=True, on_delete=models.PROTECT, related_name="+", db_index=False)
+    processing = models.CharField(
+        max_length=8,
+        choices=[(p.value, p.value.capitalize()) for p in Processing],
+        default="standard",
+        db_default="standard",
+    )
     status = models.CharField(max_length=12, choices=UsageStatus.choices)
     source = models.CharField(max_length=10, choices=UsageSource.choices)
     error_code = models.CharField(max_length=60, blank=True)
@@ -235,6 +352,8 @@ class UsageRecord(AppendOnlyModel):
     reasoning_tokens = models.BigIntegerField(default=0)
     audio_input_tokens = models.BigIntegerField(default=0)
     audio_output_tokens = models.BigIntegerField(default=0)
+    image_input_tokens = models.BigIntegerField(default=0, db_default=0)
+    image_output_tokens = models.BigIntegerField(default=0, db_default=0)
     cost_nanousd = models.BigIntegerField(default=0)
     charged_nanousd = models.BigIntegerField(default=0)
     provider_cost_nanousd = models.BigIntegerField(default=0)
@@ -247,12 +366,26 @@ class UsageRecord(AppendOnlyModel):
     ttft_ms = models.IntegerField(null=True)
     total_ms = models.IntegerField(default=0)
     overhead_us = models.IntegerField(default=0)
+    prompt = models.CharField(max_length=80, blank=True, help_text="Name of the prompt that was called.")
+    prompt_version = models.CharField(max_length=20, blank=True, help_text="Number of the version that answered.")
+    prompt_label = models.CharField(
+        max_length=80, blank=True, db_default="", help_text="The label that the call followed, if any."
+    )
+    attempts = models.TextField(
+        blank=True, db_default="", help_text="Tokens of each attempt, where the model was asked several times."
+    )
 
     class Meta:
         indexes = [
             models.Index(fields=["customer", "started_at"], name="billing_usage_by_customer"),
             models.Index(fields=["api_key", "started_at"], name="billing_usage_by_key"),
             models.Index(fields=["started_at"], name="billing_usage_by_time"),
+            # Partial: most calls name no prompt, and pay nothing for it.
+            models.Index(
+                fields=["prompt", "prompt_version", "started_at"],
+                condition=~Q(prompt=""),
+                name="billing_usage_by_prompt",
+            ),
         ]
         constraints = [
             models.UniqueConstraint(fields=["request_id", "sequence"], name="billing_usage_once"),
@@ -265,6 +398,13 @@ class UsageRecord(AppendOnlyModel):
                 & Q(audio_input_tokens__gte=0)
                 & Q(audio_output_tokens__gte=0),
                 name="billing_usage_tokens_not_negative",
+            ),
+            models.CheckConstraint(
+                condition=Q(image_input_tokens__gte=0) & Q(image_output_tokens__gte=0),
+                name="billing_usage_image_tokens_not_negative",
+            ),
+            models.CheckConstraint(
+                condition=Q(processing__in=[p.value for p in Processing]), name="billing_usage_processing_known"
             ),
             models.CheckConstraint(
                 condition=Q(charged_nanousd__gte=0) & Q(charged_nanousd__lte=F("cost_nanousd")),

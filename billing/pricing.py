@@ -1,174 +1,249 @@
-"""What a call costs: price versions as frozen values, and the one rounding.
+"""Price versions as frozen values: which one counts for a call, with which markup, and how one is published."""
 
-A price is nano-USD per million tokens. The sum over the classes is divided once by a million, half to even, so a
-call's cost is exact to half a nano-dollar and never depends on the order of the sum.
-"""
-
+import json
 from bisect import bisect_right
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
+from django.db import connection, transaction
+
+from billing.bands import (
+    ALL_COLUMNS,
+    MAX_RATE_NANOUSD,
+    PRICE_COLUMNS,
+    PROVIDER_COLUMNS,
+    RATE_COLUMNS,
+    PriceBand,
+    check_columns,
+    complete_rates,
+    make_table,
+    store_bands,
+)
 from billing.errors import PriceInvalid
-from billing.models import PriceVersion
-from billing.tokens import TOKEN_CLASSES, TokenCounts
+from billing.models import MarkupBasis, PriceVersion
+from billing.rates import Rates, RateTable
+from billing.terms import Terms, TermsBook, read_terms_book
+from billing.tokens import INPUT_CLASSES, TOKEN_CLASSES
 from common.clock import to_us
-from common.money import divide_half_even
 from common.sql import Sql
+from keys.audit import Actor, author_actor, record_event
 
-_MILLION = 1_000_000
-RATE_COLUMNS = tuple(f"{c}_nanousd" for c in TOKEN_CLASSES)
-PRICE_COLUMNS = (*RATE_COLUMNS, "request_nanousd")
-PROVIDER_COLUMNS = tuple(f"provider_{c}" for c in PRICE_COLUMNS)
-# Beyond 10,000 USD a million tokens a price is a mistyped unit (per thousand, per token), not a price.
-MAX_RATE_NANOUSD = 10_000 * 10**9
+__all__ = [
+    "MAX_RATE_NANOUSD",
+    "PRICE_COLUMNS",
+    "PROVIDER_COLUMNS",
+    "RATE_COLUMNS",
+    "Price",
+    "PriceBook",
+    "Rates",
+    "complete_rates",
+    "get_applied_price",
+    "get_price",
+    "publish_price",
+    "read_price_book",
+]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rates:
-    """Nano-USD per million tokens of each class, and nano-USD per call."""
-
-    input: int
-    cache_read: int
-    cache_write: int
-    output: int
-    reasoning: int
-    audio_input: int
-    audio_output: int
-    request: int = 0
-
-    def cost(self, tokens: TokenCounts) -> int:
-        """Return the cost of one call in nano-USD, rounded once, half to even."""
-        millionths = (
-            tokens.input * self.input
-            + tokens.cache_read * self.cache_read
-            + tokens.cache_write * self.cache_write
-            + tokens.output * self.output
-            + tokens.reasoning * self.reasoning
-            + tokens.audio_input * self.audio_input
-            + tokens.audio_output * self.audio_output
-        )
-        return divide_half_even(millionths, _MILLION) + self.request
-
-    def upper_bound(self, *, input_tokens: int, output_tokens: int) -> int:
-        """Return the most that a call of at most so many tokens can cost: each at its dearest class, rounded up."""
-        dearest_input = max(self.input, self.cache_read, self.cache_write, self.audio_input)
-        dearest_output = max(self.output, self.reasoning, self.audio_output)
-        return -(-(input_tokens * dearest_input + output_tokens * dearest_output) // _MILLION) + self.request
+STANDARD_LIST = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """A price version: what customers pay and what the platform pays."""
+    """A price version, as somebody pays it: what the customer is charged, and what the platform pays."""
 
     version_id: int
     model: str
     effective_us: int
-    rates: Rates
-    provider_rates: Rates
+    table: RateTable
+    provider_table: RateTable
+    price_list: str = STANDARD_LIST
+    # The terms whose markup is in `table`; None: the price as it is published.
+    terms_id: int | None = None
+
+    @property
+    def rates(self) -> Rates:
+        """Return what a short call pays, processed as usual."""
+        return self.table.base
+
+    @property
+    def provider_rates(self) -> Rates:
+        """Return what the platform pays for such a call."""
+        return self.provider_table.base
+
+    def under(self, terms: Terms) -> "Price":
+        """Return the price with the markup of `terms`."""
+        table = self.table
+        if terms.basis is MarkupBasis.COST and not self.provider_table.is_free:
+            table = self.provider_table.scaled(terms.factor_basis_points)
+        elif terms.basis is MarkupBasis.LIST:
+            table = table.scaled(terms.factor_basis_points)
+        return replace(self, table=table, terms_id=terms.id)
+
+    def changed(self, factor_basis_points: int) -> "Price":
+        """Return an unpublished price for customers: this one times a factor in hundredths of a percent."""
+        return replace(self, version_id=0, table=self.table.scaled(factor_basis_points))
+
+    def with_cost_of(self, other: "Price") -> "Price":
+        """Return the price with what the platform pays under another one."""
+        return replace(self, provider_table=other.provider_table)
 
 
 class PriceBook:
-    """All price versions, frozen; answers which one counts at a moment."""
+    """All price versions and terms, frozen; answers which count at a moment.
 
-    def __init__(self, prices: Iterable[Price]) -> None:
-        self._by_model: dict[str, list[Price]] = {}
+    Prices with markup are computed at their first use and kept: a call pays for a look-up.
+    """
+
+    def __init__(self, prices: Iterable[Price], terms: TermsBook | None = None) -> None:
+        self._by_name: dict[tuple[str, str], list[Price]] = {}
         self._by_version: dict[int, Price] = {}
+        self._applied: dict[tuple[int, int], Price] = {}
+        self._terms = terms or TermsBook()
         for price in sorted(prices, key=lambda p: p.effective_us):
-            self._by_model.setdefault(price.model, []).append(price)
+            self._by_name.setdefault((price.price_list, price.model), []).append(price)
             self._by_version[price.version_id] = price
 
-    def find_price(self, model: str, at_us: int) -> Price | None:
-        """Return the newest version in force at `at_us`, or None: such a call must not be served."""
-        versions = self._by_model.get(model, ())
+    def find_price(
+        self, model: str, at_us: int, *, customer_id: int | None = None, plan_id: int | None = None
+    ) -> Price | None:
+        """Return what a call pays at `at_us`, or None: such a call must not be served.
+
+        Without a customer it is the standard price.
+        """
+        terms = self._terms.find_terms(customer_id=customer_id, plan_id=plan_id, at_us=at_us)
+        if terms is None:
+            return self.find_version(model, at_us)
+        found = self.find_version(model, at_us, price_list=terms.price_list) or self.find_version(model, at_us)
+        return None if found is None else self._apply(found, terms)
+
+    def find_version(self, model: str, at_us: int, *, price_list: str = STANDARD_LIST) -> Price | None:
+        """Return the newest version of a list in force at `at_us`, as published."""
+        versions = self._by_name.get((price_list, model), ())
         position = bisect_right(versions, at_us, key=lambda p: p.effective_us)
         return versions[position - 1] if position else None
 
     def get_version(self, version_id: int) -> Price:
-        """Return a version by id; KeyError means that the book is older than the version."""
+        """Return a version as published; KeyError means that the book is older than the version."""
         return self._by_version[version_id]
+
+    def get_applied(self, version_id: int, terms_id: int | None) -> Price:
+        """Return a version with the markup of the terms that applied; KeyError when the book is older than either."""
+        price = self._by_version[version_id]
+        return price if terms_id is None else self._apply(price, self._terms.get_terms(terms_id))
+
+    def reprice(self, price: Price, terms_id: int | None) -> Price:
+        """Return any price, also an unpublished one, with the markup of terms. Raises KeyError."""
+        return price if terms_id is None else price.under(self._terms.get_terms(terms_id))
+
+    def _apply(self, price: Price, terms: Terms) -> Price:
+        applied = self._applied.get((price.version_id, terms.id))
+        if applied is None:
+            applied = self._applied[price.version_id, terms.id] = price.under(terms)
+        return applied
+
+
+_COLUMNS = ("id", "price_list", "model", "effective_from", "bands", *ALL_COLUMNS)
 
 
 def read_price_book(sql: Sql) -> PriceBook:
-    """Return the book of all price versions."""
-    columns = ("id", "model", "effective_from", *PRICE_COLUMNS, *PROVIDER_COLUMNS)
-    rows = sql.rows(f"SELECT {', '.join(columns)} FROM billing_priceversion")
-    return PriceBook(_price(dict(zip(columns, row, strict=True))) for row in rows)
+    """Return the book of all price versions and terms."""
+    rows = sql.rows(f"SELECT {', '.join(_COLUMNS)} FROM billing_priceversion")
+    return PriceBook((_price(dict(zip(_COLUMNS, row, strict=True))) for row in rows), read_terms_book(sql))
 
 
 def get_price(version_id: int) -> Price:
-    """Return one price version."""
+    """Return one price version as published."""
     return _price(dict(PriceVersion.objects.filter(pk=version_id).values().get()))
 
 
-def _price(row: dict[str, object]) -> Price:
+def get_applied_price(version_id: int, terms_id: int | None) -> Price:
+    """Return one price version with the markup of the terms that applied to a call."""
+    if terms_id is None:
+        return get_price(version_id)
+    return get_price(version_id).under(read_terms_book(Sql(connection)).get_terms(terms_id))
+
+
+def _price(row: Mapping[str, Any]) -> Price:
     effective_from = row["effective_from"]
     assert isinstance(effective_from, datetime)
+    stored = row["bands"]
+    bands = json.loads(stored) if isinstance(stored, str) else stored
     return Price(
-        version_id=_integer(row["id"]),
-        model=str(row["model"]),
+        version_id=row["id"],
+        model=row["model"],
+        price_list=row["price_list"],
         effective_us=to_us(effective_from),
-        rates=Rates(**{c.removesuffix("_nanousd"): _integer(row[c]) for c in PRICE_COLUMNS}),
-        provider_rates=Rates(
-            **{c.removeprefix("provider_").removesuffix("_nanousd"): _integer(row[c]) for c in PROVIDER_COLUMNS}
-        ),
+        table=make_table(_base_rates(row, ""), bands, "rates"),
+        provider_table=make_table(_base_rates(row, "provider_"), bands, "provider_rates"),
     )
 
 
-def _integer(value: object) -> int:
-    assert isinstance(value, int)
-    return value
+def _base_rates(row: Mapping[str, Any], prefix: str) -> Rates:
+    """Return the columns' rates. A version older than a class has null there: such tokens cost as ever."""
+    values: dict[str, int] = {"request": row[f"{prefix}request_nanousd"]}
+    for token_class in TOKEN_CLASSES:
+        value = row[f"{prefix}{token_class}_nanousd"]
+        kind = "input" if token_class in INPUT_CLASSES else "output"
+        values[token_class] = row[f"{prefix}{kind}_nanousd"] if value is None else value
+    return Rates(**values)
+
+
+def draft_price(
+    model: str, rates: Mapping[str, int], bands: Sequence[PriceBand] = (), *, price_list: str = ""
+) -> Price:
+    """Return a price that is not published, to compute with. Raises PriceInvalid like `publish_price`."""
+    check_columns(rates)
+    complete = complete_rates(rates)
+    row = {**complete, "id": 0, "model": model, "price_list": price_list, "effective_from": datetime.now(UTC)}
+    return _price({**row, "bands": store_bands(complete, bands)})
 
 
 def publish_price(
     *,
     model: str,
-    rates: dict[str, int],
+    rates: Mapping[str, int],
+    bands: Sequence[PriceBand] = (),
     author: str,
     effective_from: datetime | None = None,
     reason: str = "",
+    price_list: str = STANDARD_LIST,
+    actor: Actor | None = None,
 ) -> PriceVersion:
     """Add a price version; past versions and past usage stay as they are.
 
     `rates` maps columns of `PriceVersion` (`input_nanousd`, ..., `provider_...`) to nano-USD. `input_nanousd` and
-    `output_nanousd` are required; other classes default to the price of what they are a kind of (cache reads and
-    writes and audio input to input, reasoning and audio output to output), so that no class is free by omission.
-    Raises PriceInvalid for an unknown column, a negative or absurd amount, or a second version of one moment.
+    `output_nanousd` are required; other classes default to the price of what they are a kind of, so that no class is
+    free by omission. `bands` are the rates of long inputs and of batches. `actor` is who the audit trail
+    names (default: the author). Raises PriceInvalid for an unknown column, an absurd amount, an impossible band, or a
+    second version of one moment.
     """
-    unknown = sorted(set(rates) - set(PRICE_COLUMNS) - set(PROVIDER_COLUMNS))
-    if unknown:
-        raise PriceInvalid(f"Unknown price columns: {', '.join(unknown)}.")
-    for column in ("input_nanousd", "output_nanousd"):
-        if column not in rates:
-            raise PriceInvalid(f"A price needs {column}; give 0 for a free model.", param=column)
-    for column, value in rates.items():
-        if not 0 <= value <= MAX_RATE_NANOUSD:
-            raise PriceInvalid("A price lies between 0 and 10,000 USD per million tokens.", param=column)
+    check_columns(rates)
+    complete = complete_rates(rates)
     now = datetime.now(UTC)
     moment = effective_from or now
-    if PriceVersion.objects.filter(model=model, effective_from=moment).exists():
+    if PriceVersion.objects.filter(price_list=price_list, model=model, effective_from=moment).exists():
         raise PriceInvalid(
             f"'{model}' already has a price from {moment:%Y-%m-%d %H:%M:%S} UTC on; versions are never changed, "
             "publish one with a later moment.",
             param="effective_from",
         )
-    return PriceVersion.objects.create(
-        model=model,
-        effective_from=moment,
-        author=author,
-        reason=reason,
-        created_at=now,
-        **complete_rates(rates),
-    )
-
-
-def complete_rates(rates: dict[str, int]) -> dict[str, int]:
-    """Return `rates` with the classes that were left out filled in, for customers and for the provider alike."""
-    complete = dict(rates)
-    for prefix in ("", "provider_"):
-        for token_class in TOKEN_CLASSES:
-            of_input = token_class in ("input", "cache_read", "cache_write", "audio_input")
-            base = complete.get(f"{prefix}{'input' if of_input else 'output'}_nanousd", 0)
-            complete.setdefault(f"{prefix}{token_class}_nanousd", base)
-        complete.setdefault(f"{prefix}request_nanousd", 0)
-    return complete
+    with transaction.atomic():
+        version = PriceVersion.objects.create(
+            price_list=price_list,
+            model=model,
+            effective_from=moment,
+            author=author,
+            reason=reason,
+            created_at=now,
+            bands=store_bands(complete, bands),
+            **complete,
+        )
+        record_event(
+            actor=actor or author_actor(author),
+            action="price.published",
+            target=version,
+            after={"price_list": price_list, "model": model, "effective_from": moment, **complete},
+            reason=reason,
+        )
+    return version

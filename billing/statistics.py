@@ -8,13 +8,14 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from django.core.cache import cache
 from django.db.models import Count, F, Q, Sum
+from django.db.models.functions import TruncDate
 
-from billing.models import Account, AccountKind, Hold, UsageRecord, UsageStatus
+from billing.models import Account, AccountKind, Hold, UsageRecord
+from billing.usage_sources import FAULTS, usage_sources
 
-FAULTS = (UsageStatus.FAILED, UsageStatus.INTERRUPTED, UsageStatus.LOST)
 # A call of yesterday may still be running, so a day counts as closed only after the longest call.
-_CLOSED_AFTER = timedelta(hours=2)
-_CLOSED_CACHE_SECONDS = 3600
+CLOSED_AFTER = timedelta(hours=2)
+CLOSED_CACHE_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,19 +69,23 @@ def read_day(day: date, *, now: datetime) -> DayFigures:
     """Return the figures of one day. A closed day does not change any more, so it is remembered for an hour."""
     start = datetime.combine(day, time(), tzinfo=UTC)
     end = start + timedelta(days=1)
-    is_closed = end + _CLOSED_AFTER <= now
+    is_closed = end + CLOSED_AFTER <= now
     cache_key = f"billing.statistics.day:{day.isoformat()}"
     found: DayFigures | None = cache.get(cache_key) if is_closed else None
     if found is None:
-        sums = UsageRecord.objects.filter(started_at__gte=start, started_at__lt=end).aggregate(
-            calls=Count("id"), faults=Count("id", filter=Q(status__in=FAULTS)), charged=Sum("charged_nanousd")
-        )
+        sums = [
+            source.rows.aggregate(call_count=source.calls, fault_count=source.faults, charged=Sum("charged_nanousd"))
+            for source in usage_sources(start, end)
+        ]
         found = DayFigures(
-            day=day, calls=sums["calls"], faults=sums["faults"], charged_nanousd=int(sums["charged"] or 0)
+            day=day,
+            calls=sum(part["call_count"] or 0 for part in sums),
+            faults=sum(part["fault_count"] or 0 for part in sums),
+            charged_nanousd=sum(int(part["charged"] or 0) for part in sums),
         )
         # An empty day costs nothing to ask again, and may be filled by an import.
         if is_closed and found.calls:
-            cache.set(cache_key, found, _CLOSED_CACHE_SECONDS)
+            cache.set(cache_key, found, CLOSED_CACHE_SECONDS)
     return found
 
 
@@ -88,6 +93,26 @@ def read_recent_days(count: int, *, now: datetime) -> list[DayFigures]:
     """Return the last `count` days up to today, oldest first."""
     today = now.astimezone(UTC).date()
     return [read_day(today - timedelta(days=back), now=now) for back in range(count - 1, -1, -1)]
+
+
+def read_key_days(key_id: int, count: int, *, now: datetime) -> list[DayFigures]:
+    """Return a key's last `count` days up to today, oldest first, in one query along its index."""
+    today = now.astimezone(UTC).date()
+    start = datetime.combine(today - timedelta(days=count - 1), time(), tzinfo=UTC)
+    rows = (
+        UsageRecord.objects.filter(api_key_id=key_id, started_at__gte=start)
+        .annotate(day=TruncDate("started_at", tzinfo=UTC))
+        .values("day")
+        .annotate(calls=Count("id"), faults=Count("id", filter=Q(status__in=FAULTS)), charged=Sum("charged_nanousd"))
+    )
+    found = {row["day"]: row for row in rows}
+    days = [today - timedelta(days=back) for back in range(count - 1, -1, -1)]
+    empty = {"calls": 0, "faults": 0, "charged": 0}
+    return [
+        DayFigures(day=day, calls=row["calls"], faults=row["faults"], charged_nanousd=int(row["charged"] or 0))
+        for day in days
+        for row in (found.get(day, empty),)
+    ]
 
 
 def read_top_customers(*, since: datetime, limit: int) -> list[Share]:

@@ -1,5 +1,31 @@
 """Money in the admin. `prices` is registered by `gateway.admin`, which knows the names of the models."""
 
-from billing.admin import accounts, customers, exports, holds, transfers, usage
+from billing.admin import (
+    accounts,
+    alerts,
+    archives,
+    customers,
+    export_runs,
+    export_schedules,
+    holds,
+    movements,
+    reconciliations,
+    terms,
+    transfers,
+    usage,
+)
 
-__all__ = ["accounts", "customers", "exports", "holds", "transfers", "usage"]
+__all__ = [
+    "accounts",
+    "alerts",
+    "archives",
+    "customers",
+    "export_runs",
+    "export_schedules",
+    "holds",
+    "movements",
+    "reconciliations",
+    "terms",
+    "transfers",
+    "usage",
+]

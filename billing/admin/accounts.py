@@ -1,9 +1,14 @@
 """Accounts: who has what."""
 
+from typing import Any
+
 from django.contrib import admin
+from django.http import HttpRequest
 from django.utils.safestring import SafeString
+from typing_extensions import override
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 
+from billing.admin.statement_page import show_accounts_explained
 from billing.models import Account, AccountKind
 from common.admin_base import ReadOnlyModelAdmin
 from common.admin_display import admin_link, admin_url, code, link, money
@@ -19,6 +24,14 @@ class AccountAdmin(ReadOnlyModelAdmin[Account]):
     ordering = ("id",)
     list_before_template = "billing/admin/account_note.html"  # type: ignore[assignment]
     fields = ("account_code", "kind", "owner", "posted", "held", "available", "movements")
+
+    def get_custom_urls(self) -> tuple[tuple[str, str, Any], ...]:
+        return (("explained/", "billing_account_explained", show_accounts_explained),)
+
+    @override
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        context = {"explanation_url": admin_url("billing.account", "explained")}
+        return super().changelist_view(request, {**context, **(extra_context or {})})
 
     @admin.display(description="Account")
     def account_code(self, account: Account) -> SafeString:
@@ -43,15 +56,15 @@ class AccountAdmin(ReadOnlyModelAdmin[Account]):
 
     @admin.display(description="Available (USD)")
     def available(self, account: Account) -> SafeString | str:
-        return _amount(account, account.posted_nanousd - account.held_nanousd)
+        return _amount(account, account.posted_nanousd + account.credit_nanousd - account.held_nanousd)
 
     @admin.display(description="Transfers")
     def movements(self, account: Account) -> SafeString:
-        side = "debit" if account.kind == AccountKind.CREDIT_SOURCE else "credit"
         transfers = admin_url("billing.transfer", "changelist")
-        if account.customer_id is not None:
-            return link(f"{transfers}?party={account.pk}", "show")
-        return link(f"{transfers}?{side}_account__id__exact={account.pk}", "show")
+        # Every call credits revenue: its other side alone would read the whole table.
+        if account.kind == AccountKind.REVENUE:
+            return link(f"{transfers}?credit_account__id__exact={account.pk}", "show")
+        return link(f"{transfers}?party={account.pk}", "show")
 
 
 def _amount(account: Account, amount_nanousd: int) -> SafeString | str:

@@ -3,24 +3,23 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.http import HttpRequest, HttpResponseBase
-from django.shortcuts import get_object_or_404, redirect
+from django.shortcuts import get_object_or_404
 from django.utils.safestring import SafeString
 from typing_extensions import override
 from unfold.enums import ActionVariant
-from unfold.widgets import UnfoldAdminTextareaWidget
 
-from billing.accounts import Balance, get_balance, get_balances
+from billing.accounts import Balance, get_balances
 from billing.admin.display import USAGE_HEADERS, usage_row
-from billing.ledger import grant_credit
+from billing.admin.money_pages import run_grant_page, run_movement_page
+from billing.admin.statement_page import show_statement
+from billing.funds import Funds, read_funds
 from billing.models import UsageRecord
+from billing.money_models import Movement, MovementStatus
 from common.admin_base import page_action, page_facts
-from common.admin_display import admin_url, money
-from common.admin_fields import UsdField
-from common.admin_pages import Fact, FormPage, Panel, run_form_page
-from common.ids import make_id
+from common.admin_display import admin_url, money, utc
+from common.admin_pages import Panel
 from common.money import format_usd
 from keys.admin.customers import CustomerAdmin
 from keys.models import Customer
@@ -28,23 +27,10 @@ from keys.models import Customer
 _RECENT_CALLS = 20
 
 
-class GrantCreditForm(forms.Form):
-    """How much, and what for."""
-
-    # Makes a second click harmless: the ledger books one movement a reference.
-    reference = forms.CharField(widget=forms.HiddenInput)
-    amount = UsdField(min_nanousd=1, label="Amount (USD)", help_text="A plain decimal such as 250 or 12.50.")
-    reason = forms.CharField(
-        max_length=200,
-        widget=UnfoldAdminTextareaWidget({"rows": 3}),
-        help_text="Stays in the ledger beside your name: 'invoice 2026-117 paid', 'goodwill for the outage of 3 May'.",
-    )
-
-
 @admin.register(Customer)
 class FundedCustomerAdmin(CustomerAdmin):
     list_display = ("name", "plan", "status_badge", "available", "held", "email", "created")
-    actions_detail = ("grant_credit", *CustomerAdmin.actions_detail)
+    actions_detail = ("grant_credit", "move_money", "statement", *CustomerAdmin.actions_detail)
     change_form_outer_before_template = "billing/admin/customer_balance.html"  # type: ignore[assignment]
 
     @override
@@ -62,15 +48,23 @@ class FundedCustomerAdmin(CustomerAdmin):
     @override
     def read_customer_context(self, customer: Customer) -> dict[str, Any]:
         context = super().read_customer_context(customer)
-        balance = get_balance(customer.pk)
+        funds = read_funds(customer.pk)
         return {
             **context,
-            "panels": [_calls_panel(customer), *context["panels"]],
+            "panels": [*_grants_panels(funds), _calls_panel(customer), *context["panels"]],
             "balance": {
-                "posted": format_usd(balance.posted_nanousd),
-                "held": format_usd(balance.held_nanousd),
-                "available": format_usd(balance.available_nanousd),
-                "is_empty": balance.available_nanousd <= 0,
+                "prepaid": format_usd(max(0, funds.prepaid_nanousd)),
+                "granted": format_usd(funds.granted_nanousd),
+                "owed": format_usd(funds.owed_nanousd),
+                "receivable": format_usd(funds.receivable_nanousd),
+                "credit": format_usd(funds.credit_nanousd),
+                "held": format_usd(funds.held_nanousd),
+                "available": format_usd(funds.available_nanousd),
+                "is_empty": funds.available_nanousd <= 0,
+                "is_postpaid": bool(funds.credit_nanousd or funds.owed_nanousd or funds.receivable_nanousd),
+                "waiting": Movement.objects.filter(customer=customer, status=MovementStatus.WAITING).count(),
+                "waiting_url": f"{admin_url('billing.movement', 'changelist')}?status__exact=waiting",
+                "explanation_url": admin_url("billing.account", "explained"),
             },
         }
 
@@ -85,51 +79,41 @@ class FundedCustomerAdmin(CustomerAdmin):
         permission="grant",
     )
     def grant_credit(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
-        customer = get_object_or_404(Customer, pk=object_id)
-        back = admin_url("keys.customer", "change", customer.pk)
-        form = GrantCreditForm(request.POST or None, initial={"reference": make_id("grant")})
-        author = request.user.get_username()
+        return run_grant_page(self, request, get_object_or_404(Customer, pk=object_id))
 
-        def summarise() -> list[Fact]:
-            amount = form.cleaned_data["amount"]
-            before = get_balance(customer.pk).available_nanousd
-            return [
-                Fact(label="Customer", value=customer.name),
-                Fact(label="Credit", value=f"{format_usd(amount)} USD"),
-                Fact(label="Available now", value=f"{format_usd(before)} USD"),
-                Fact(label="Available then", value=f"{format_usd(before + amount)} USD"),
-                Fact(label="Reason", value=form.cleaned_data["reason"]),
-                Fact(label="Author", value=author),
-            ]
+    @page_action(description="Move money", url_path="move-money", icon="payments", permission="grant")
+    def move_money(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
+        return run_movement_page(self, request, get_object_or_404(Customer, pk=object_id))
 
-        def act() -> HttpResponseBase:
-            transfer = grant_credit(
-                customer_id=customer.pk,
-                amount_nanousd=form.cleaned_data["amount"],
-                reason=form.cleaned_data["reason"],
-                author=author,
-                reference=form.cleaned_data["reference"],
-            )
-            amount = f"{format_usd(transfer.amount_nanousd)} USD"
-            self.log_change(request, customer, f"Granted {amount}: {transfer.reason}")
-            messages.success(request, f"{customer.name} received {amount} (transfer {transfer.pk}).")
-            return redirect(back)
+    def has_statement_permission(self, request: HttpRequest, object_id: object = None) -> bool:
+        return request.user.has_perm("billing.view_transfer")
 
-        page = FormPage(
-            title=f"Grant credit to {customer.name}",
-            submit_label="Grant credit",
-            cancel_url=back,
-            intro="Adds prepaid money that the customer's calls draw from. It is booked as one transfer, for good.",
-            confirm_intro=(
-                "A transfer cannot be changed or deleted afterwards, only corrected by another one. Is this right?"
-            ),
-        )
-        return run_form_page(self, request, page, form, act=act, summarise=summarise)
+    @page_action(description="Statement", url_path="statement", icon="receipt_long", permission="statement")
+    def statement(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
+        return show_statement(self, request, get_object_or_404(Customer, pk=object_id))
 
 
 def _balance_of(customer: Customer) -> Balance:
     found = page_facts(customer)
     return found if isinstance(found, Balance) else Balance(posted_nanousd=0, held_nanousd=0)
+
+
+def _grants_panels(funds: Funds) -> list[Panel]:
+    if not funds.grants:
+        return []
+    rows = [
+        (money(g.rest_nanousd), money(g.amount_nanousd), utc(g.expires_at, never="never"), g.reason)
+        for g in funds.grants
+    ]
+    return [
+        Panel(
+            title="Grants",
+            headers=("Left (USD)", "Given (USD)", "Expires", "Reason"),
+            rows=rows,
+            empty="",
+            note="In the order in which calls spend them, before any prepaid money.",
+        )
+    ]
 
 
 def _calls_panel(customer: Customer) -> Panel:

@@ -39,12 +39,18 @@ def kind_badge(kind: str) -> SafeString:
 
 def input_tokens(record: UsageRecord) -> int:
     """Return all tokens that went in."""
-    return record.input_tokens + record.cache_read_tokens + record.cache_write_tokens + record.audio_input_tokens
+    return (
+        record.input_tokens
+        + record.cache_read_tokens
+        + record.cache_write_tokens
+        + record.audio_input_tokens
+        + (record.image_input_tokens)
+    )
 
 
 def output_tokens(record: UsageRecord) -> int:
     """Return all tokens that came out."""
-    return record.output_tokens + record.reasoning_tokens + record.audio_output_tokens
+    return record.output_tokens + record.reasoning_tokens + record.audio_output_tokens + record.image_output_tokens
 
 
 def tokens_text(record: UsageRecord) -> SafeString:

@@ -68,6 +68,23 @@ class UtcRangeFilter(RangeDateTimeFilter):
         return queryset
 
 
+class PriceListFilter(DropdownFilter):
+    """By price list; the standard one has no name, so it has a word of its own in the address."""
+
+    title = "price list"
+    parameter_name = "list"
+
+    @override
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        names = PriceVersion.objects.exclude(price_list="").order_by("price_list").values_list("price_list", flat=True)
+        return [("-", "Standard"), *((name, name) for name in names.distinct())]
+
+    @override
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        chosen = self.value()
+        return queryset.filter(price_list="" if chosen == "-" else chosen) if chosen else queryset
+
+
 class ModelNameFilter(DropdownFilter):
     """By model; the names come from the prices, since a call without a price does not exist."""
 

@@ -1,5 +1,6 @@
 """The ledger: each transfer explains itself."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
@@ -8,40 +9,50 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from typing_extensions import override
-from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter
+from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter, DropdownFilter
 
 from billing.admin.display import kind_badge
 from billing.admin.filters import RecentTransfersFilter, UtcRangeFilter
 from billing.ledger import explain_transfer
-from billing.models import Transfer, UsageRecord
-from common.admin_base import ReadOnlyModelAdmin
+from billing.models import Account, Transfer, UsageRecord
 from common.admin_display import admin_link, admin_url, link, short_code, usd_column, utc_column
+from common.admin_keyset import Keyset, KeysetModelAdmin
 
 
-class PartyFilter(admin.SimpleListFilter):
-    """Both sides of one account; reached by links, so it offers no list of its own."""
+class PartyFilter(DropdownFilter):
+    """Both sides of one account; reached by links from its page, so it offers only that one."""
 
-    title = "account"
+    title = "account (either side)"
     parameter_name = "party"
 
     @override
-    def has_output(self) -> bool:
-        return False
-
-    @override
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return []
+        # Django leaves out a filter that offers nothing, and then does not apply it either.
+        account = _find_party(request)
+        return [] if account is None else [(str(account.pk), str(account.customer or account.code))]
 
     @override
     def queryset(self, request: HttpRequest, queryset: QuerySet[Transfer]) -> QuerySet[Transfer]:
-        account = self.value()
-        if not account or not account.isdecimal():
-            return queryset
-        return queryset.filter(Q(debit_account_id=int(account)) | Q(credit_account_id=int(account)))
+        sides = _sides_of_party(request)
+        return queryset.filter(sides[0] | sides[1]) if sides else queryset
+
+
+def _find_party(request: HttpRequest) -> Account | None:
+    account = request.GET.get(PartyFilter.parameter_name, "")
+    is_id = account.isdecimal() and len(account) < 19
+    return Account.objects.filter(pk=int(account)).select_related("customer").first() if is_id else None
+
+
+def _sides_of_party(request: HttpRequest) -> list[Q]:
+    account = _find_party(request)
+    return [] if account is None else [Q(debit_account=account), Q(credit_account=account)]
 
 
 @admin.register(Transfer)
-class TransferAdmin(ReadOnlyModelAdmin[Transfer]):
+class TransferAdmin(KeysetModelAdmin[Transfer]):
+    keyset = Keyset(
+        moment="created_at", indexed_filters=frozenset({"debit_account", "credit_account", PartyFilter.parameter_name})
+    )
     list_display = (
         "id",
         "created",
@@ -95,8 +106,13 @@ class TransferAdmin(ReadOnlyModelAdmin[Transfer]):
         return queryset.filter(Q(request_id=term) | Q(reference=term)), False
 
     @override
+    def split_list(self, request: HttpRequest, term: str) -> Sequence[Q]:
+        # Either side has its index; what is searched for is unique.
+        return (not term and _sides_of_party(request)) or (Q(),)
+
+    @override
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        context = {"export_kind": "ledger", "export_url": admin_url("billing.usagerecord", "export")}
+        context = {"export_kind": "ledger", "export_url": admin_url("billing.exportrun", "export")}
         return super().changelist_view(request, {**context, **(extra_context or {})})
 
     @admin.display(description="Kind")

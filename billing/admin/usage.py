@@ -1,10 +1,12 @@
 """Usage: one row a call, and a page that explains its cost."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -12,24 +14,29 @@ from typing_extensions import override
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter
 
 from billing.admin.display import input_tokens, kind_badge, output_tokens, status_badge, tokens_text
-from billing.admin.exports import export_period, stream_records
 from billing.admin.filters import ModelNameFilter, RecentFilter, UtcRangeFilter
+from billing.admin.finance import show_finance
+from billing.admin.listed_usage import stream_records
+from billing.admin.spend import show_spend
 from billing.admin.transfers import transfers_of_call
 from billing.explaining import CostExplanation, explain_cost, explain_outcome
 from billing.ledger import explain_transfer
 from billing.models import UsageRecord
-from common.admin_base import ReadOnlyModelAdmin
 from common.admin_display import admin_link, admin_url, code, money, number, short_code, usd_column, utc, utc_column
+from common.admin_keyset import Keyset, KeysetModelAdmin
 from common.admin_pages import Fact, Panel
 from common.money import format_usd
 from keys.models import ApiKey, Customer
 
 # Names and prefixes are resolved to so many ids at most before usage is asked by its own indexes.
 _SEARCH_LIMIT = 200
+# Each is a query of its own along its index.
+_MOST_BRANCHES = 10
 
 
 @admin.register(UsageRecord)
-class UsageRecordAdmin(ReadOnlyModelAdmin[UsageRecord]):
+class UsageRecordAdmin(KeysetModelAdmin[UsageRecord]):
+    keyset = Keyset(moment="started_at", indexed_filters=frozenset({"customer", "api_key"}))
     list_display = (
         "started",
         "call",
@@ -66,26 +73,24 @@ class UsageRecordAdmin(ReadOnlyModelAdmin[UsageRecord]):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Resolve names to ids first: each branch then runs on one of usage's own indexes."""
-        term = search_term.strip().rstrip("…")
+        term = search_term.strip()
+        return (queryset.filter(_resolve(term).as_condition()) if term else queryset), False
+
+    @override
+    def split_list(self, request: HttpRequest, term: str) -> Sequence[Q]:
         if not term:
-            return queryset, False
-        if term.startswith("tk_"):
-            # A whole key may have been pasted; its stored prefix is all that is needed of it.
-            width = ApiKey._meta.get_field("prefix").max_length
-            key_ids = ApiKey.objects.filter(prefix__startswith=term[:13] if len(term) > (width or 13) else term)
-            return queryset.filter(api_key_id__in=list(key_ids.values_list("pk", flat=True)[:_SEARCH_LIMIT])), False
-        by_request = queryset.filter(request_id=term)
-        if by_request.exists():
-            return by_request, False
-        customer_ids = Customer.objects.filter(name__icontains=term).values_list("pk", flat=True)[:_SEARCH_LIMIT]
-        return queryset.filter(customer_id__in=list(customer_ids)), False
+            return (Q(),)
+        found = _resolve(term)
+        if len(found.ids) > _MOST_BRANCHES:
+            return ()
+        # Nobody of that name: the condition that nothing meets.
+        return [Q(**{found.column: found_id}) for found_id in found.ids] or [found.as_condition()]
 
     @override
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         context = {
             "export_kind": "usage",
-            "export_url": admin_url("billing.usagerecord", "export"),
+            "export_url": admin_url("billing.exportrun", "export"),
             "export_listed_url": f"{admin_url('billing.usagerecord', 'export_listed')}?{request.GET.urlencode()}",
         }
         return super().changelist_view(request, {**context, **(extra_context or {})})
@@ -138,7 +143,8 @@ class UsageRecordAdmin(ReadOnlyModelAdmin[UsageRecord]):
 
     def get_custom_urls(self) -> tuple[tuple[str, str, Any], ...]:
         return (
-            ("export/", "billing_usagerecord_export", export_period),
+            ("spend/", "billing_usagerecord_spend", show_spend),
+            ("finance/", "billing_usagerecord_finance", show_finance),
             ("export-listed/", "billing_usagerecord_export_listed", self.export_listed),
         )
 
@@ -155,6 +161,31 @@ class UsageRecordAdmin(ReadOnlyModelAdmin[UsageRecord]):
         record = self.get_object(request, object_id) if object_id else None
         context = {} if record is None else _detail_context(record)
         return super().changeform_view(request, object_id, form_url, {**context, **(extra_context or {})})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Resolved:
+    """What a search is for: values of one of usage's indexed columns."""
+
+    column: str
+    ids: Sequence[object]
+
+    def as_condition(self) -> Q:
+        return Q(**{f"{self.column}__in": list(self.ids)})
+
+
+def _resolve(term: str) -> _Resolved:
+    """Resolve names to ids first: usage is then asked by its own indexes."""
+    term = term.rstrip("…")
+    if term.startswith("tk_"):
+        # A whole key may have been pasted; its stored prefix is all that is needed of it.
+        width = ApiKey._meta.get_field("prefix").max_length
+        keys = ApiKey.objects.filter(prefix__startswith=term[:13] if len(term) > (width or 13) else term)
+        return _Resolved(column="api_key_id", ids=list(keys.values_list("pk", flat=True)[:_SEARCH_LIMIT]))
+    if UsageRecord.objects.filter(request_id=term).exists():
+        return _Resolved(column="request_id", ids=[term])
+    customers = Customer.objects.filter(name__icontains=term)
+    return _Resolved(column="customer_id", ids=list(customers.values_list("pk", flat=True)[:_SEARCH_LIMIT]))
 
 
 def _detail_context(record: UsageRecord) -> dict[str, Any]:
@@ -181,7 +212,9 @@ def _facts(record: UsageRecord) -> list[Fact]:
         Fact(label="Settled", value=utc(record.settled_at)),
         Fact(label="Charged", value=f"{format_usd(record.charged_nanousd)} USD"),
     ]
+    label = f" ({record.prompt_label})" if record.prompt_label else ""
     optional = (
+        ("Prompt", f"{record.prompt} {record.prompt_version}{label}" if record.prompt else ""),
         ("Finish reason", record.finish_reason),
         ("Error", record.error_code),
         ("End user", record.end_user),
@@ -191,17 +224,22 @@ def _facts(record: UsageRecord) -> list[Fact]:
 
 
 def _cost_panel(record: UsageRecord, cost: CostExplanation) -> Panel:
-    rows: list[tuple[object, ...]] = [
-        (line.label, number(line.tokens), money(line.rate_nanousd), code(line.amount_usd)) for line in cost.lines
-    ]
-    if cost.request_nanousd:
-        rows.append(("Per call", "1", "-", money(cost.request_nanousd)))
+    rows: list[tuple[object, ...]] = []
+    for index, attempt in enumerate(cost.attempts, start=1):
+        prefix = f"{index}. " if len(cost.attempts) > 1 else ""
+        rows += [
+            (f"{prefix}{line.label}", number(line.tokens), money(line.rate_nanousd), code(line.amount_usd))
+            for line in attempt.lines
+        ]
+        if attempt.request_nanousd:
+            rows.append((f"{prefix}Per call", "1", "-", money(attempt.request_nanousd)))
     price_link = admin_link("billing.priceversion", cost.price.version_id, f"version {cost.price.version_id}")
     note = format_html(
-        "By price {} of this model, in force when the call was admitted. Each class is its tokens times the price "
+        "By price {} of this model, in force when the call was admitted. {} Each class is its tokens times the price "
         "per million; the exact sum {} is rounded once to the nano-dollar (half to even): {} USD.",
         price_link,
-        cost.exact_usd,
+        " ".join(cost.reasons),
+        " + ".join(attempt.exact_usd for attempt in cost.attempts),
         format_usd(cost.rounded_nanousd),
     )
     return Panel(

@@ -6,13 +6,26 @@ from datetime import UTC, datetime
 
 from django.db import connection, transaction
 
+from billing.reconciliation.archive_checks import check_archives
+from billing.reconciliation.export_checks import check_exports
+from billing.reconciliation.grant_checks import check_grants
 from billing.reconciliation.ledger_checks import check_accounts, check_holds, check_resolutions, check_triggers
 from billing.reconciliation.limit_checks import check_limits
 from billing.reconciliation.report import Report
 from billing.reconciliation.usage_checks import check_charges, check_costs
 from common.sql import Sql
 
-_CHECKS = (check_accounts, check_resolutions, check_holds, check_costs, check_charges, check_limits)
+_CHECKS = (
+    check_accounts,
+    check_resolutions,
+    check_holds,
+    check_grants,
+    check_costs,
+    check_charges,
+    check_archives,
+    check_limits,
+    check_exports,
+)
 
 
 def reconcile() -> Report:

@@ -20,7 +20,8 @@ from billing.pricing import (
     publish_price,
     read_price_book,
 )
-from billing.tokens import TOKEN_CLASSES, TokenCounts
+from billing.rates import flat_table
+from billing.tokens import INPUT_CLASSES, OUTPUT_CLASSES, TOKEN_CLASSES, TokenCounts
 from common.clock import to_us
 from common.sql import Sql
 from tests.factories import make_price
@@ -47,7 +48,7 @@ def _rates(**values: int) -> Rates:
         (_rates(input=2_500_000_000, output=10 * USD), TokenCounts(input=1_000, output=500), 7_500_000),
         # One token at 0.15 USD a million: 150 nano-USD.
         (_rates(input=150_000_000), TokenCounts(input=1), 150),
-        # Every class at its own price: 1+2+3+4+5+6+7 tokens, at 1..7 USD a million.
+        # Every class at its own price: 1+2+...+9 tokens, at 1..9 USD a million.
         (
             Rates(
                 input=1 * USD,
@@ -57,10 +58,12 @@ def _rates(**values: int) -> Rates:
                 reasoning=5 * USD,
                 audio_input=6 * USD,
                 audio_output=7 * USD,
+                image_input=8 * USD,
+                image_output=9 * USD,
                 request=11,
             ),
-            TokenCounts(input=1, cache_read=2, cache_write=3, output=4, reasoning=5, audio_input=6, audio_output=7),
-            (1 + 4 + 9 + 16 + 25 + 36 + 49) * 1_000 + 11,
+            TokenCounts(**{name: number for number, name in enumerate(TOKEN_CLASSES, start=1)}),
+            (1 + 4 + 9 + 16 + 25 + 36 + 49 + 64 + 81) * 1_000 + 11,
         ),
         # A price a call alone.
         (_rates(request=40_000_000), TokenCounts(), 40_000_000),
@@ -103,8 +106,8 @@ def test_the_upper_bound_covers_every_smaller_call(
 
 @given(rates_of_any_size, counts, counts)
 def test_the_upper_bound_is_reached_by_the_dearest_split(rates: Rates, input_tokens: int, output_tokens: int) -> None:
-    dearest_input = max(("input", "cache_read", "cache_write", "audio_input"), key=lambda c: getattr(rates, c))
-    dearest_output = max(("output", "reasoning", "audio_output"), key=lambda c: getattr(rates, c))
+    dearest_input = max(INPUT_CLASSES, key=lambda c: getattr(rates, c))
+    dearest_output = max(OUTPUT_CLASSES, key=lambda c: getattr(rates, c))
     worst = TokenCounts(**{dearest_input: input_tokens, dearest_output: output_tokens})
     assert 0 <= rates.upper_bound(input_tokens=input_tokens, output_tokens=output_tokens) - rates.cost(worst) <= 1
 
@@ -119,6 +122,8 @@ def test_a_class_that_was_left_out_costs_what_it_is_a_kind_of() -> None:
         "reasoning": 5,
         "audio_input": 3,
         "audio_output": 5,
+        "image_input": 3,
+        "image_output": 5,
     }
     assert complete["request_nanousd"] == 0
     assert all(complete[f"provider_{column}"] == 0 for column in PRICE_COLUMNS)
@@ -128,7 +133,8 @@ def test_a_class_that_was_left_out_costs_what_it_is_a_kind_of() -> None:
 
 
 def _price(version_id: int, effective_us: int, model: str = "m") -> Price:
-    return Price(version_id=version_id, model=model, effective_us=effective_us, rates=_rates(), provider_rates=_rates())
+    free = flat_table(_rates())
+    return Price(version_id=version_id, model=model, effective_us=effective_us, table=free, provider_table=free)
 
 
 def test_the_newest_version_in_force_counts_from_its_very_microsecond() -> None:

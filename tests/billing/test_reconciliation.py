@@ -2,7 +2,7 @@ import io
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ from gateway.admission.batch import BatchContext
 from gateway.admission.commands import Admitted
 from tests.admitting import make_context, run
 from tests.conftest import NOON_US
-from tests.factories import FundedCall, funded_call
+from tests.factories import FundedCall, funded_call, make_family
 
 TOKENS = TokenCounts(input=10, output=20)
 # At the factories' prices of 1 and 4 USD per million tokens.
@@ -57,7 +57,7 @@ def admit(call: FundedCall, context: BatchContext, *, amount_nanousd: int = HOLD
 
 def settle(call: FundedCall, context: BatchContext, request_id: str, **fields: Any) -> None:
     command = call.refreshed().settle(request_id, cost_nanousd=COST, tokens=TOKENS, started_us=context.clock.now_us())
-    run(replace(command, usage=replace(command.usage, **fields)), context=context)
+    run(command._replace(usage=command.usage._replace(**fields)), context=context)
 
 
 def make_scene() -> Scene:
@@ -118,6 +118,9 @@ def test_sound_books_have_no_difference(scene: Scene) -> None:
         "usage costs": 4,
         "charges": 2,
         "limits": 4,
+        "archives": 0,
+        "grants": 0,
+        "exports": 0,
         "triggers": len(append_only.append_only_tables()),
     }
 
@@ -288,6 +291,18 @@ def test_a_limit_counter_that_its_rows_do_not_add_up_to_is_named(scene: Scene, c
     assert_named("limits", f"limits of {owner}: {column} is")
 
 
+def test_a_line_of_keys_is_reconciled_with_all_that_its_keys_and_what_they_made_were_charged(db: None) -> None:
+    context = make_context(FrozenClock(NOON_US))
+    family = make_family(funded_call())
+    for call in family:
+        settle(call, context, admit(call, context))
+        admit(call, context)
+    assert reconcile().is_clean, reconcile().as_text()
+    line = family[0].principal.key_owner
+    tamper("UPDATE keys_limitstate SET total_posted_nanousd = %s WHERE owner = %s", COST, line)
+    assert_named("limits", f"limits of {line}: total_posted_nanousd is {COST}, expected {4 * COST}")
+
+
 def test_a_hold_whose_owner_has_no_counters_is_named(scene: Scene) -> None:
     owner = scene.call.principal.key_owner
     tamper("DELETE FROM keys_limitstate WHERE owner = %s", owner)
@@ -378,7 +393,7 @@ def run_reconcile(*arguments: str) -> str:
 
 def test_the_command_says_that_all_is_well(scene: Scene) -> None:
     text = run_reconcile()
-    assert text.count("\nok    ") == 7
+    assert text.count("\nok    ") == 10
     assert text.endswith("No difference.\n")
     assert json.loads(run_reconcile("--json"))["is_clean"] is True
 

@@ -1,0 +1,1 @@
+DROP TRIGGER IF EXISTS {table}_append_only_delete
