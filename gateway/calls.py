@@ -1,23 +1,28 @@
 """One call on its way: what the customer sent, what the stages found out, and how it ended."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from billing.pricing import Price
 from billing.tokens import NO_TOKENS, TokenCounts
 from common.ids import make_id
-from gateway.admission.commands import Admitted
+from gateway.admission.commands import Admitted, Replayed
 from gateway.catalogue import DeploymentEntry, ModelEntry
 from gateway.chat.counting import InputCount
+from gateway.idempotency import Claim
 from gateway.operations import Operation
+from gateway.prompt_requests import PromptRequest
+from gateway.routing import NO_WISH, RouteWish
+from gateway.structured.contracts import OutputContract
 from keys.limits import LimitReading
 from keys.principals import Principal
+from prompts.json_values import JsonValue
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatCall:
+class ChatCall(NamedTuple):
     """A chat completion's canonical form; `body` is the validated JSON as it was sent."""
 
     model: str
@@ -32,10 +37,29 @@ class ChatCall:
     end_user: str
     # JSON object of strings.
     tags: str
+    # Nobody waits for it at a screen: it goes after interactive calls when not all can be served.
+    is_batch: bool = False
+    # The shape that the answer must have, and how often the model may be asked for it. None: any answer will do.
+    contract: OutputContract | None = None
+    attempts: int = 1
+    # Where it wants to go, and where not.
+    wish: RouteWish = NO_WISH
+    # Its oldest turns may be left out where it does not fit.
+    may_truncate: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class PromptMark(NamedTuple):
+    """Which version of a prompt answers a call."""
+
+    name: str
+    version: str
+    # None where the caller pinned a number.
+    label: str | None
+    deprecated_us: int | None = None
+    sunset_us: int | None = None
+
+
+class Plan(NamedTuple):
     """Where a call may go and what it can cost there."""
 
     model: ModelEntry
@@ -48,6 +72,12 @@ class Plan:
     output_tokens: int
     amount_nanousd: int
     lifetime_us: int
+    # How often the model may be asked, and the upper bounds of all attempts together; above are those of the first.
+    attempts: int
+    held_input_tokens: int
+    held_output_tokens: int
+    # Of the further models that the call may fall back to, in order. What is held covers the dearest of all.
+    alternatives: tuple["Plan", ...] = ()
 
 
 class Ending(StrEnum):
@@ -59,8 +89,30 @@ class Ending(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
+class Attempt(NamedTuple):
+    """One attempt of a call. Those that are billed are together its usage; the others failed before an answer."""
+
+    upstream: str
+    # "answered"; of answers that must have a shape "valid", "invalid", "refused" or "truncated"; of an attempt that
+    # failed the error's code; "outrun" of one that another one was quicker than.
+    outcome: str
+    finish_reason: str
+    tokens: TokenCounts
+    is_estimated: bool
+    upstream_ms: float
+    problems: tuple[str, ...] = ()
+    # Oddities of its usage, for the usage record.
+    flags: tuple[str, ...] = ()
+    # What it added to the cost of the call; known at settlement.
+    cost_nanousd: int = 0
+    # Nobody but the platform pays for an attempt that is not.
+    is_billed: bool = True
+    deployment_id: int = 0
+    upstream_model: str = ""
+    model: str = ""
+
+
+class Receipt(NamedTuple):
     """What a settled call tells its caller."""
 
     request_id: str
@@ -74,6 +126,12 @@ class Receipt:
     ttft_ms: float | None = None
     total_ms: float = 0
     overhead_ms: float = 0
+    # Of calls whose answer must have a shape; empty for all others.
+    attempts: tuple[Attempt, ...] = ()
+    finish_reason: str = ""
+    prompt: PromptMark | None = None
+    # Messages that were left out so that the call fits.
+    dropped_messages: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -85,7 +143,13 @@ class Exchange:
     raw_body: bytes
     # On the WebSocket every call streams, whatever its body says.
     always_streams: bool = False
+    # Streams of the platform's own events, which can begin anew with another attempt; else the model's own chunks.
+    has_own_events: bool = False
+    # Of a prompt run, which has its own shape of answers; empty: a chat completion.
+    prompt_name: str = ""
     client_address: str | None = None
+    # By name in lower case; on a WebSocket those of the handshake.
+    headers: Mapping[bytes, bytes] = field(default_factory=dict)
     request_id: str = field(default_factory=lambda: make_id("req"))
     started: float = field(default_factory=perf_counter)
     # -- authenticate
@@ -94,13 +158,30 @@ class Exchange:
     # -- parse
     call: ChatCall | None = None
     input_count: InputCount | None = None
+    prompt_request: PromptRequest | None = None
+    # -- fill
+    prompt_mark: PromptMark | None = None
     # -- resolve
+    dropped_messages: int = 0
     plan: Plan | None = None
+    # -- reuse
+    claim: Claim | None = None
+    # The answer of an earlier call with the same key; nothing of this one is carried out.
+    replayed: Replayed | None = None
     # -- admit
     admitted: Admitted | None = None
     limits: tuple[LimitReading, ...] = ()
+    # Admission has written down why it refused.
+    is_refusal_recorded: bool = False
     # -- call
     deployment: DeploymentEntry | None = None
     sent: float = 0
     first_token: float = 0
     ended: float = 0
+    # -- fulfil: the value that fits the schema, or a run's text
+    output: JsonValue = None
+
+    @property
+    def is_run(self) -> bool:
+        """Return whether the call is answered in the shape of a prompt run."""
+        return bool(self.prompt_name)

@@ -1,4 +1,4 @@
-"""What can be called, frozen: models, their deployments and upstreams, and the price book, of one generation.
+"""What can be called, frozen: models, their deployments and upstreams, prices and prompts, of one generation.
 
 Read by the clerk when the generation number moved (see `common.generations`), handed to the request path whole.
 """
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from billing.pricing import PriceBook, read_price_book
 from common.sql import Sql
-from gateway.models import Dialect, OnDisconnect
+from gateway.capabilities import ALL_CAPABILITIES, CAPABILITY_COLUMNS, Capability, capabilities_of, override
+from gateway.models import Authentication, Dialect, OnDisconnect, Routing
 from gateway.secrets import decrypt_secret
+from prompts.snapshots import EMPTY_BOOK, PromptBook, read_prompt_book
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,9 @@ class UpstreamEntry:
     first_token_timeout_seconds: float
     idle_timeout_seconds: float
     total_timeout_seconds: float
+    authentication: Authentication = Authentication.BEARER
+    api_version: str = ""
+    capabilities: Capability = ALL_CAPABILITIES
 
     def __repr__(self) -> str:
         return f"UpstreamEntry({self.name!r})"
@@ -36,13 +41,22 @@ class UpstreamEntry:
 class DeploymentEntry:
     """One way to serve a model."""
 
+    id: int
     upstream: UpstreamEntry
     upstream_model: str
+    priority: int = 1
+    weight: int = 1
+    region: str = ""
+    # What it costs us per million tokens, where somebody has said so.
+    input_cost_nanousd: int | None = None
+    output_cost_nanousd: int | None = None
+    # The upstream's, unless the model differs.
+    capabilities: Capability = ALL_CAPABILITIES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry:
-    """A public model with its active deployments, first choice first."""
+    """A public model with its active deployments, by priority."""
 
     name: str
     description: str
@@ -55,6 +69,16 @@ class ModelEntry:
     image_tokens: int
     created_at: int
     deployments: tuple[DeploymentEntry, ...]
+    routing: Routing = Routing.WEIGHTS
+    # See `gateway.stages.retry`.
+    retries: int = 0
+    retry_wait_seconds: float = 5.0
+    attempts_seconds: float = 120.0
+    hedge_after_ms: int | None = None
+
+    def scale_tokens(self, counted: int) -> int:
+        """Return the upper bound of what this model's tokenizer makes of so many tokens of our count."""
+        return -(-counted * self.input_estimate_percent // 100)
 
     def deployments_for(self, environment: str) -> tuple[DeploymentEntry, ...]:
         """Return what a key of `environment` may reach: a test key reaches nothing that somebody pays for."""
@@ -72,6 +96,7 @@ class Catalogue:
     prices: PriceBook
     # The largest context window of all models: an input beyond it fits nowhere.
     largest_window: int = 0
+    prompts: PromptBook = EMPTY_BOOK
 
 
 EMPTY_CATALOGUE = Catalogue(generation=-1, models={}, prices=PriceBook(()))
@@ -89,6 +114,8 @@ _UPSTREAM_COLUMNS = (
     "first_token_timeout_seconds",
     "idle_timeout_seconds",
     "total_timeout_seconds",
+    "authentication",
+    "api_version",
 )
 _MODEL_COLUMNS = (
     "id",
@@ -102,6 +129,20 @@ _MODEL_COLUMNS = (
     "input_overhead_tokens",
     "image_tokens",
     "created_at",
+    "routing",
+    "retries",
+    "retry_wait_seconds",
+    "attempts_seconds",
+    "hedge_after_ms",
+)
+_DEPLOYMENT_COLUMNS = (
+    "id",
+    "upstream_model",
+    "priority",
+    "weight",
+    "region",
+    "input_cost_nanousd",
+    "output_cost_nanousd",
 )
 
 
@@ -110,27 +151,40 @@ def read_generation(sql: Sql) -> int:
     return int(sql.rows("SELECT value FROM common_generation WHERE name = 'catalogue'")[0][0])
 
 
-def read_catalogue(sql: Sql) -> Catalogue:
-    """Return the catalogue of the open transaction, without inactive models, upstreams and deployments."""
+def read_catalogue(sql: Sql, previous: Catalogue = EMPTY_CATALOGUE) -> Catalogue:
+    """Return the catalogue of the open transaction, without inactive models, upstreams and deployments.
+
+    What cannot have changed since `previous` is taken over from it.
+    """
     generation = read_generation(sql)
     upstreams = {}
-    for row in sql.rows(f"SELECT {', '.join(_UPSTREAM_COLUMNS)} FROM gateway_upstream WHERE is_active"):
-        values = dict(zip(_UPSTREAM_COLUMNS, row, strict=True))
+    flags = ", ".join(CAPABILITY_COLUMNS)
+    for row in sql.rows(f"SELECT {', '.join(_UPSTREAM_COLUMNS)}, {flags} FROM gateway_upstream WHERE is_active"):
+        values = dict(zip(_UPSTREAM_COLUMNS, row[: len(_UPSTREAM_COLUMNS)], strict=True))
+        values["capabilities"] = capabilities_of(row[len(_UPSTREAM_COLUMNS) :])
         values["secret"] = decrypt_secret(values.pop("encrypted_secret"))
         values["dialect"] = Dialect(values["dialect"])
         values["on_disconnect"] = OnDisconnect(values["on_disconnect"])
+        values["authentication"] = Authentication(values["authentication"])
         upstreams[values["id"]] = UpstreamEntry(**values)
     deployments: dict[int, list[DeploymentEntry]] = {}
-    for model_id, upstream_id, upstream_model in sql.rows(
-        "SELECT model_id, upstream_id, upstream_model FROM gateway_deployment WHERE is_active ORDER BY priority, id"
+    width = len(_DEPLOYMENT_COLUMNS)
+    for model_id, upstream_id, *rest in sql.rows(
+        f"SELECT model_id, upstream_id, {', '.join(_DEPLOYMENT_COLUMNS)}, {flags}"
+        " FROM gateway_deployment WHERE is_active ORDER BY priority, id"
     ):
-        if upstream_id in upstreams:
-            entry = DeploymentEntry(upstream=upstreams[upstream_id], upstream_model=upstream_model)
+        if upstream := upstreams.get(upstream_id):
+            entry = DeploymentEntry(
+                upstream=upstream,
+                capabilities=override(upstream.capabilities, rest[width:]),
+                **dict(zip(_DEPLOYMENT_COLUMNS, rest[:width], strict=True)),
+            )
             deployments.setdefault(model_id, []).append(entry)
     models = {}
     for row in sql.rows(f"SELECT {', '.join(_MODEL_COLUMNS)} FROM gateway_model WHERE is_active ORDER BY name"):
         values = dict(zip(_MODEL_COLUMNS, row, strict=True))
         values["created_at"] = int(values["created_at"].timestamp())
+        values["routing"] = Routing(values["routing"])
         model_id = values.pop("id")
         models[values["name"]] = ModelEntry(**values, deployments=tuple(deployments.get(model_id, ())))
     return Catalogue(
@@ -138,4 +192,5 @@ def read_catalogue(sql: Sql) -> Catalogue:
         models=models,
         prices=read_price_book(sql),
         largest_window=max((model.context_window for model in models.values()), default=0),
+        prompts=read_prompt_book(sql, previous.prompts),
     )

@@ -17,16 +17,20 @@ from django.conf import settings
 from django.contrib.auth.hashers import check_password
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import Model as Row
 
 from billing.ledger import grant_credit
 from billing.models import PriceVersion
 from billing.pricing import publish_price
 from common.money import parse_usd
+from gateway.demo_prompt import ensure_demo_prompt
 from gateway.local_model import CONTEXT_TOKENS, MODEL_NAME
 from gateway.models import Deployment, Dialect, Model, Upstream
+from keys.audit import action_on, command_actor, record_event
 from keys.customers import create_customer
 from keys.issuing import issue_key
 from keys.models import ApiKey, Customer, KeyEnvironment, Plan
+from keys.plans import ensure_plans
 from keys.principals import hashes_of
 from keys.tokens import is_well_formed, make_token
 
@@ -34,37 +38,7 @@ FILE_NAME = "demo.json"
 CUSTOMER_NAME = "Demo Company"
 ADMIN_NAME = "admin"
 _AUTHOR = "demo_data"
-
-_PLANS: dict[str, dict[str, Any]] = {
-    "free": {
-        "name": "Free",
-        "description": "For trying things out.",
-        "requests_per_minute": 20,
-        "input_tokens_per_minute": 40_000,
-        "output_tokens_per_minute": 10_000,
-        "concurrency": 2,
-        "spend_per_day_nanousd": parse_usd("1"),
-        "spend_per_month_nanousd": parse_usd("5"),
-    },
-    "pro": {
-        "name": "Pro",
-        "description": "For products in use.",
-        "requests_per_minute": 600,
-        "input_tokens_per_minute": 2_000_000,
-        "output_tokens_per_minute": 500_000,
-        "concurrency": 50,
-        "spend_per_day_nanousd": parse_usd("200"),
-        "spend_per_month_nanousd": parse_usd("2000"),
-    },
-    "enterprise": {
-        "name": "Enterprise",
-        "description": "High limits; budgets are agreed customer by customer.",
-        "requests_per_minute": 10_000,
-        "input_tokens_per_minute": 40_000_000,
-        "output_tokens_per_minute": 10_000_000,
-        "concurrency": 1_000,
-    },
-}
+_ACTOR = command_actor("manage.py demo_data")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +48,7 @@ class Demo:
     api_key: str
     customer_id: str
     model: str
+    prompt_name: str
     admin_user: str
     # None: somebody changed the password, or made the user; nobody but them knows it.
     admin_password: str | None
@@ -93,13 +68,14 @@ def ensure_demo(directory: Path) -> Demo:
     path = directory / FILE_NAME
     with transaction.atomic():
         remembered = _read(path)
-        plan = _ensure_plans()["pro"]
+        plan = ensure_plans(actor=_ACTOR)["pro"]
         customer = _ensure_customer(remembered, plan)
         _ensure_local_model()
         demo = Demo(
             api_key=_ensure_key(remembered, customer),
             customer_id=customer.public_id,
             model=MODEL_NAME,
+            prompt_name=ensure_demo_prompt(_AUTHOR),
             admin_user=ADMIN_NAME,
             admin_password=_ensure_admin(remembered),
         )
@@ -107,8 +83,8 @@ def ensure_demo(directory: Path) -> Demo:
     return demo
 
 
-def _ensure_plans() -> dict[str, Plan]:
-    return {slug: Plan.objects.get_or_create(slug=slug, defaults=columns)[0] for slug, columns in _PLANS.items()}
+def _record_creation(row: Row, after: dict[str, Any]) -> None:
+    record_event(actor=_ACTOR, action=action_on(row, "created"), target=row, after=after)
 
 
 def _ensure_customer(remembered: _Remembered, plan: Plan) -> Customer:
@@ -116,13 +92,14 @@ def _ensure_customer(remembered: _Remembered, plan: Plan) -> Customer:
     customer = (
         Customer.objects.filter(public_id=remembered.customer_id).first()
         or Customer.objects.filter(name=CUSTOMER_NAME).first()
-        or create_customer(name=CUSTOMER_NAME, plan=plan, email="demo@example.com")
+        or create_customer(name=CUSTOMER_NAME, plan=plan, email="demo@example.com", actor=_ACTOR)
     )
     grant_credit(
         customer_id=customer.pk,
         amount_nanousd=parse_usd("5"),
         reason="Welcome credit of the demonstration",
         author=_AUTHOR,
+        actor=_ACTOR,
         reference=f"demo-credit:{customer.public_id}",
     )
     return customer
@@ -136,20 +113,24 @@ def _ensure_key(remembered: _Remembered, customer: Customer) -> str:
         return token
     if known is not None:
         token = make_token(KeyEnvironment.LIVE)
-    return issue_key(customer_id=customer.pk, name="demo key", author=_AUTHOR, token=token).token
+    return issue_key(customer_id=customer.pk, name="demo key", author=_AUTHOR, token=token, actor=_ACTOR).token
 
 
 def _ensure_local_model() -> None:
-    upstream, _ = Upstream.objects.get_or_create(
+    upstream, is_new_upstream = Upstream.objects.get_or_create(
         name="local",
         defaults={
+            "provider": "local",
             "dialect": Dialect.LOCAL,
+            "takes_images": False,
             "is_test": True,
             # A few calls at once share two cores: the last of them waits for its first token.
             "first_token_timeout_seconds": 120.0,
             "note": "The embedded model, started by 'manage.py serve'.",
         },
     )
+    if is_new_upstream:
+        _record_creation(upstream, {"name": upstream.name, "dialect": upstream.dialect})
     model, is_new = Model.objects.get_or_create(
         name=MODEL_NAME,
         defaults={
@@ -163,12 +144,15 @@ def _ensure_local_model() -> None:
         },
     )
     if is_new:
-        Deployment.objects.create(model=model, upstream=upstream, upstream_model=MODEL_NAME)
+        deployment = Deployment.objects.create(model=model, upstream=upstream, upstream_model=MODEL_NAME)
+        _record_creation(model, {"name": model.name, "context_window": model.context_window})
+        _record_creation(deployment, {"model": model, "upstream": upstream})
     if not PriceVersion.objects.filter(model=MODEL_NAME).exists():
         publish_price(
             model=MODEL_NAME,
             rates={"input_nanousd": parse_usd("0.10"), "output_nanousd": parse_usd("0.40")},
             author=_AUTHOR,
+            actor=_ACTOR,
             reason="Demonstration price",
         )
 
@@ -178,7 +162,8 @@ def _ensure_admin(remembered: _Remembered) -> str | None:
     password = remembered.admin_password or secrets.token_urlsafe(12)
     user = User.objects.filter(username=ADMIN_NAME).first()
     if user is None:
-        User.objects.create_superuser(ADMIN_NAME, email="admin@example.com", password=password)
+        user = User.objects.create_superuser(ADMIN_NAME, email="admin@example.com", password=password)
+        _record_creation(user, {"username": ADMIN_NAME, "is_superuser": True})
         return password
     # Django's own check_password method would rewrite an old hash; this must change nothing.
     return password if remembered.admin_password and check_password(password, user.password) else None

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from common.errors import InvalidRequest, NotFound, RateLimited, TollkeeperError, Unavailable
+from common.errors import Conflict, InvalidRequest, NotFound, RateLimited, TollkeeperError, Unavailable
 
 
 class BodyTooLarge(InvalidRequest):
@@ -35,6 +35,11 @@ class ParameterUnknown(InvalidRequest):
         )
 
 
+class TagsInvalid(InvalidRequest):
+    code = "invalid_tags"
+    summary = "The tags of a call (`metadata`, `x-tags`) or its end user's name cannot be recorded."
+
+
 class MessagesTooMany(InvalidRequest):
     code = "too_many_messages"
     summary = "More messages than one call may have."
@@ -65,7 +70,8 @@ class ContextLengthExceeded(InvalidRequest):
     def __init__(self, *, model: str, context_window: int, input_tokens: int, output_tokens: int) -> None:
         super().__init__(
             f"'{model}' has a context window of {context_window} tokens; this call has about {input_tokens} of input "
-            f"and asks for up to {output_tokens} of output. Shorten the input or lower max_completion_tokens.",
+            f"and asks for up to {output_tokens} of output. Shorten the input, lower max_completion_tokens, or set "
+            "truncation to 'auto'.",
             param="messages",
             details={
                 "context_window": context_window,
@@ -120,6 +126,81 @@ class ServerOverloaded(Unavailable):
         )
 
 
+class LoadShed(Unavailable):
+    code = "load_shed"
+    summary = "Under load, calls of this priority class wait for others; the class and the cause are in `details`."
+
+    def __init__(self, *, priority: str, cause: str, pressure: float, retry_after_seconds: int) -> None:
+        full = {"queue": "its admission queue", "calls": "its calls in flight", "upstream": "the model's provider"}
+        super().__init__(
+            f"The platform is under load ({full[cause]} at {round(pressure * 100)} %), and calls of the class "
+            f"'{priority}' wait for others. Nothing was charged; retry in {retry_after_seconds} s.",
+            retry_after_seconds=retry_after_seconds,
+            details={"priority": priority, "cause": cause, "pressure_percent": round(pressure * 100)},
+        )
+
+
+class PriorityUnknown(InvalidRequest):
+    code = "unknown_priority"
+    summary = "The header x-priority names no priority class."
+
+    def __init__(self, *, given: str) -> None:
+        super().__init__(
+            f"The header x-priority must be 'interactive' or 'batch', not '{given[:40]}'.", param="x-priority"
+        )
+
+
+class IdempotencyKeyInvalid(InvalidRequest):
+    code = "invalid_idempotency_key"
+    summary = "The Idempotency-Key is empty, too long or not printable ASCII."
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The header Idempotency-Key must have 1 to 255 printable ASCII characters, e.g. a UUID.",
+            param="idempotency-key",
+        )
+
+
+class IdempotencyKeyReused(InvalidRequest):
+    code = "idempotency_key_reused"
+    status = 422
+    summary = "The Idempotency-Key belongs to another call: a repeat must have the same body."
+
+    def __init__(self, *, request_id: str) -> None:
+        super().__init__(
+            f"This Idempotency-Key was used for another call ({request_id}) within the last 24 hours. Send the same "
+            "body to get its answer, or a new key for a new call.",
+            param="idempotency-key",
+            details={"first_request_id": request_id},
+        )
+
+
+class IdempotencyInFlight(Conflict):
+    code = "idempotency_in_flight"
+    retryable = True
+    summary = "The first call with this Idempotency-Key is still running."
+
+    def __init__(self, *, request_id: str) -> None:
+        super().__init__(
+            f"The first call with this Idempotency-Key ({request_id}) is still running. Retry in a second: its answer "
+            "will be replayed.",
+            retry_after_seconds=1,
+            details={"first_request_id": request_id},
+        )
+
+
+class IdempotencyAnswerLost(Conflict):
+    code = "idempotency_answer_too_large"
+    summary = "The first call succeeded, but its answer was too large to keep for a repeat."
+
+    def __init__(self, *, request_id: str) -> None:
+        super().__init__(
+            f"The first call with this Idempotency-Key ({request_id}) succeeded and was charged, but its answer was "
+            "too large to be kept. Send a new key to run the call again.",
+            details={"first_request_id": request_id},
+        )
+
+
 class ServerDraining(Unavailable):
     code = "server_draining"
     summary = "This process is shutting down."
@@ -152,6 +233,39 @@ class SettlementDelayed(Unavailable):
         )
 
 
+class CapabilityMissing(InvalidRequest):
+    code = "unsupported_by_model"
+    summary = "The call asks for what no deployment of the model can do; `param` names it, `details.models` who can."
+
+    def __init__(self, *, model: str, refusal: str, param: str, models: Sequence[str]) -> None:
+        others = f", or call {' or '.join(models)}" if models else ""
+        super().__init__(f"'{model}' {refusal}{others}.", param=param, details={"model": model, "models": list(models)})
+
+
+class ProviderUnavailable(InvalidRequest):
+    code = "provider_unavailable"
+    summary = "What the call says in `provider` leaves no deployment of the model."
+
+    def __init__(self, *, model: str) -> None:
+        super().__init__(
+            f"No deployment of '{model}' that can serve this call is left by 'provider'. Widen it, or leave it out.",
+            param="provider",
+            details={"model": model},
+        )
+
+
+class DeploymentsResting(Unavailable):
+    code = "deployments_resting"
+    summary = "Every deployment of the model has failed lately, or limits our calls, and rests until it is tried again."
+
+    def __init__(self, *, model: str, retry_after_seconds: int) -> None:
+        super().__init__(
+            f"'{model}' cannot be reached at the moment: its providers failed or limit our calls. Nothing was charged; "
+            f"retry in {retry_after_seconds} s, or name further models in 'models'.",
+            retry_after_seconds=retry_after_seconds,
+        )
+
+
 class UpstreamError(TollkeeperError):
     """Base of everything that an upstream does wrong. Whether another deployment may be tried is `is_failover`."""
 
@@ -161,6 +275,10 @@ class UpstreamError(TollkeeperError):
     retryable = True
     summary = "The model's provider failed."
     is_failover = True
+    # It may pass by itself, so that the same deployment is worth another attempt.
+    is_passing = True
+    # How long the provider asked not to be called, where it did.
+    asked_seconds: int | None = None
 
     def __init__(self, message: str | None = None, *, internal_detail: str, retry_after_seconds: int | None = None):
         super().__init__(
@@ -181,6 +299,20 @@ class UpstreamUnreachable(UpstreamError):
             internal_detail=internal_detail,
             retry_after_seconds=2,
         )
+
+
+class UpstreamOverloaded(UpstreamError):
+    code = "upstream_overloaded"
+    status = 503
+    summary = "The provider has more calls than it can serve."
+
+    def __init__(self, *, internal_detail: str, retry_after_seconds: int | None = None) -> None:
+        super().__init__(
+            "The model's provider is overloaded at the moment. Retry shortly, or choose another model.",
+            internal_detail=internal_detail,
+            retry_after_seconds=retry_after_seconds or 5,
+        )
+        self.asked_seconds = retry_after_seconds
 
 
 class UpstreamTimeout(UpstreamError):
@@ -207,6 +339,7 @@ class UpstreamRateLimited(UpstreamError, RateLimited):
             internal_detail=internal_detail,
             retry_after_seconds=retry_after_seconds or 5,
         )
+        self.asked_seconds = retry_after_seconds
 
 
 class UpstreamRejected(UpstreamError):
@@ -215,6 +348,7 @@ class UpstreamRejected(UpstreamError):
     type = "invalid_request_error"
     retryable = False
     is_failover = False
+    is_passing = False
     summary = "The provider refused the request's content; `param` is its own hint, where it gave one."
 
     def __init__(self, *, internal_detail: str, param: str | None) -> None:
@@ -230,6 +364,7 @@ class UpstreamMisconfigured(UpstreamError):
     code = "upstream_misconfigured"
     summary = "The provider refused our credentials or does not know the model: an administrator has to act."
     retryable = False
+    is_passing = False
 
     def __init__(self, *, internal_detail: str) -> None:
         super().__init__(

@@ -1,19 +1,30 @@
 """Rows of upstreams, public models, the deployments that join them, and the processes that hold calls."""
 
+from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
 
-from common.generations import CatalogueModel
+from common.generations import CatalogueModel, HealthModel
+
+# A model's name stands in headers and file names.
+is_header_safe = RegexValidator(r"^[!-~]+\Z", "Use printable ASCII characters without spaces.")
 
 
 class Dialect(models.TextChoices):
     OPENAI = "openai", "OpenAI-compatible HTTP"
+    ANTHROPIC = "anthropic", "Anthropic Messages"
     LOCAL = "local", "Embedded local model"
 
 
 class OnDisconnect(models.TextChoices):
     STOP = "stop", "Stop the upstream (it bills only what it produced)"
     DRAIN = "drain", "Read to the end (it bills all of it anyway)"
+
+
+class Authentication(models.TextChoices):
+    BEARER = "bearer", "Authorization: Bearer SECRET"
+    API_KEY = "api-key", "api-key: SECRET"
+    X_API_KEY = "x-api-key", "x-api-key: SECRET"
 
 
 class OutputLimitParameter(models.TextChoices):
@@ -25,9 +36,25 @@ class Upstream(CatalogueModel):
     """A provider's endpoint. The secret is encrypted at rest (`gateway.secrets`)."""
 
     name = models.SlugField(max_length=60, unique=True)
+    # A row of `gateway.upstreams.registry`: where the values of a new upstream came from. Read by people only.
+    provider = models.SlugField(max_length=30, default="custom")
     dialect = models.CharField(max_length=12, choices=Dialect.choices, default=Dialect.OPENAI)
     base_url = models.CharField(
-        max_length=300, blank=True, help_text="Up to and including /v1. Empty for the embedded local model."
+        max_length=300,
+        blank=True,
+        help_text="Up to and including /v1. {model} stands for the upstream's model name, where that is part of the "
+        "path. Empty for the embedded local model.",
+    )
+    authentication = models.CharField(
+        max_length=12,
+        choices=Authentication.choices,
+        default=Authentication.BEARER,
+        help_text="The header that carries the secret.",
+    )
+    api_version = models.CharField(
+        max_length=40,
+        blank=True,
+        help_text="Sent as ?api-version= (OpenAI-compatible) or as the header anthropic-version (Anthropic).",
     )
     encrypted_secret = models.TextField(blank=True, editable=False)
     is_active = models.BooleanField(default=True)
@@ -42,6 +69,21 @@ class Upstream(CatalogueModel):
         default=OutputLimitParameter.MAX_TOKENS,
         help_text="The name under which this server takes the maximum output of a call.",
     )
+    takes_tools = models.BooleanField("Tools", default=True, help_text="Calls tools (functions).")
+    native_json_schema = models.BooleanField(
+        "JSON schema",
+        default=True,
+        help_text="Takes response_format with a JSON schema. Without it the schema is put into the system message. "
+        "Answers are checked here either way.",
+    )
+    takes_images = models.BooleanField("Images", default=True, help_text="Reads images in messages.")
+    gives_logprobs = models.BooleanField("Log probabilities", default=True, help_text="Knows logprobs.")
+    takes_several_choices = models.BooleanField(
+        "Several choices (n)", default=True, help_text="Gives n answers to one call."
+    )
+    takes_sampling = models.BooleanField(
+        "Temperature, top_p", default=True, help_text="Takes other values of them than 1."
+    )
     connect_timeout_seconds = models.FloatField(default=5.0)
     first_token_timeout_seconds = models.FloatField(default=60.0)
     idle_timeout_seconds = models.FloatField(default=30.0)
@@ -51,6 +93,10 @@ class Upstream(CatalogueModel):
     class Meta:
         constraints = [
             models.CheckConstraint(condition=Q(dialect__in=Dialect.values), name="gateway_upstream_dialect_known"),
+            models.CheckConstraint(
+                condition=Q(authentication__in=Authentication.values),
+                name="gateway_upstream_authentication_known",
+            ),
             models.CheckConstraint(
                 condition=Q(on_disconnect__in=OnDisconnect.values),
                 name="gateway_upstream_on_disconnect_known",
@@ -68,10 +114,16 @@ class Upstream(CatalogueModel):
         return self.name
 
 
+class Routing(models.TextChoices):
+    WEIGHTS = "weights", "By weight: each gets its share of the calls"
+    COST = "cost", "The cheapest first"
+    LATENCY = "latency", "The quickest to its first token first"
+
+
 class Model(CatalogueModel):
     """A model name that customers may call."""
 
-    name = models.CharField(max_length=120, unique=True)
+    name = models.CharField(max_length=120, unique=True, validators=[is_header_safe])
     description = models.TextField(blank=True)
     owned_by = models.CharField(max_length=60, default="tollkeeper", help_text="Shown in GET /v1/models.")
     context_window = models.PositiveIntegerField(help_text="Tokens of input and output together.")
@@ -91,6 +143,29 @@ class Model(CatalogueModel):
         default=1_600,
         help_text="Upper bound of what one image costs in input tokens; see the provider's page.",
     )
+    routing = models.CharField(
+        max_length=10,
+        choices=Routing.choices,
+        default=Routing.WEIGHTS,
+        help_text="Who goes first among deployments of the same priority.",
+    )
+    retries = models.PositiveSmallIntegerField(
+        default=1, help_text="Further attempts once every deployment has failed for a passing reason; 0: none."
+    )
+    retry_wait_seconds = models.FloatField(
+        default=5.0,
+        help_text="The longest pause before a further attempt. A provider that asks for a longer one is not waited "
+        "for: the caller is told to retry later.",
+    )
+    attempts_seconds = models.FloatField(
+        default=120.0, help_text="No further attempt of a call begins later than this after its first one."
+    )
+    hedge_after_ms = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        help_text="After so long without a first token the next deployment is asked as well, and the first that "
+        "answers is taken. Both cost the platform money. Empty: never.",
+    )
     is_active = models.BooleanField(default=True)
     created_at = models.DateTimeField(editable=False)
 
@@ -104,6 +179,11 @@ class Model(CatalogueModel):
                 name="gateway_model_sizes_sane",
             ),
             models.CheckConstraint(condition=Q(input_estimate_percent__gte=100), name="gateway_model_estimate_up"),
+            models.CheckConstraint(condition=Q(routing__in=Routing.values), name="gateway_model_routing_known"),
+            models.CheckConstraint(
+                condition=Q(retries__lte=10) & Q(retry_wait_seconds__gte=0) & Q(attempts_seconds__gt=0),
+                name="gateway_model_attempts_sane",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -117,15 +197,108 @@ class Deployment(CatalogueModel):
     upstream = models.ForeignKey(Upstream, on_delete=models.PROTECT, related_name="+")
     upstream_model = models.CharField(max_length=200, help_text="The name that the upstream knows.")
     priority = models.PositiveIntegerField(default=1, help_text="1 is tried first.")
+    weight = models.PositiveIntegerField(
+        default=1,
+        help_text="Its share of the calls among deployments of the same priority; 0: only when the others fail.",
+    )
+    region = models.SlugField(max_length=30, blank=True, help_text="Where it runs, for callers that ask for it: eu.")
+    input_cost_nanousd = models.BigIntegerField(
+        "Input cost",
+        null=True,
+        blank=True,
+        help_text="USD per million tokens. For routing by cost only; what a call is booked at follows from prices.",
+    )
+    output_cost_nanousd = models.BigIntegerField(
+        "Output cost", null=True, blank=True, help_text="USD per million tokens, likewise."
+    )
     is_active = models.BooleanField(default=True)
+    # Where this model differs from its upstream; null: as the upstream.
+    takes_tools = models.BooleanField("Tools", null=True, blank=True)
+    native_json_schema = models.BooleanField("JSON schema", null=True, blank=True)
+    takes_images = models.BooleanField("Images", null=True, blank=True)
+    gives_logprobs = models.BooleanField("Log probabilities", null=True, blank=True)
+    takes_several_choices = models.BooleanField("Several choices (n)", null=True, blank=True)
+    takes_sampling = models.BooleanField("Temperature, top_p", null=True, blank=True)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["model", "upstream", "upstream_model"], name="gateway_deployment_once"),
+            models.CheckConstraint(
+                condition=(Q(input_cost_nanousd__isnull=True) | Q(input_cost_nanousd__gte=0))
+                & (Q(output_cost_nanousd__isnull=True) | Q(output_cost_nanousd__gte=0)),
+                name="gateway_deployment_costs_sane",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.upstream_model} (priority {self.priority})"
+
+
+class BreakerReason(models.TextChoices):
+    FAILURES = "failures", "Failed too often"
+    RATE_LIMITED = "rate_limited", "Limits our calls"
+    RECOVERED = "recovered", "Answered again"
+    RESET = "reset", "Reset by hand"
+
+
+class Breaker(HealthModel):
+    """Whether a deployment rests, as all processes know it; see `gateway.breakers`. No row: it never has."""
+
+    deployment = models.OneToOneField(Deployment, on_delete=models.CASCADE, primary_key=True, related_name="breaker")
+    # Of an open one that is past `until_us`, a single call at a time finds out whether it answers again.
+    is_open = models.BooleanField()
+    reason = models.CharField(max_length=12, choices=BreakerReason.choices)
+    # The error's code; never a provider's own words.
+    error_code = models.CharField(max_length=60, blank=True)
+    # How often in a row it was opened without an answer in between.
+    trips = models.PositiveIntegerField(default=0)
+    until_us = models.BigIntegerField(default=0)
+    # The later of two states counts.
+    changed_us = models.BigIntegerField()
+
+    class Meta:
+        default_permissions = ("view", "change")
+        constraints = [
+            models.CheckConstraint(condition=Q(reason__in=BreakerReason.values), name="gateway_breaker_reason_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"breaker of deployment {self.deployment_id}"
+
+
+class CallAttempt(models.Model):
+    """One attempt of a call that needed several, or failed; see `gateway.attempt_rows`. Pruned by age."""
+
+    id = models.BigAutoField(primary_key=True)
+    request_id = models.CharField(max_length=32)
+    number = models.PositiveSmallIntegerField()
+    customer = models.ForeignKey("keys.Customer", on_delete=models.CASCADE, related_name="+", db_index=False)
+    created_us = models.BigIntegerField(db_index=True)
+    model = models.CharField(max_length=120)
+    # No foreign key: a deployment may go, what it did stays.
+    deployment_ref = models.BigIntegerField()
+    upstream = models.CharField(max_length=60)
+    upstream_model = models.CharField(max_length=200)
+    outcome = models.CharField(max_length=60)
+    # It is part of the call's usage record; else the customer does not pay for it.
+    is_billed = models.BooleanField()
+    input_tokens = models.BigIntegerField()
+    output_tokens = models.BigIntegerField()
+    is_estimated = models.BooleanField()
+    # What the provider charges us for it, by the price's own provider rates.
+    provider_cost_nanousd = models.BigIntegerField()
+    upstream_ms = models.PositiveIntegerField()
+
+    class Meta:
+        verbose_name = "attempt"
+        default_permissions = ("view",)
+        constraints = [
+            models.UniqueConstraint(fields=["request_id", "number"], name="gateway_callattempt_once"),
+        ]
+        indexes = [models.Index(fields=["deployment_ref", "created_us"], name="gateway_attempt_by_deployment")]
+
+    def __str__(self) -> str:
+        return f"{self.request_id} #{self.number}"
 
 
 class Worker(models.Model):
@@ -139,3 +312,72 @@ class Worker(models.Model):
 
     def __str__(self) -> str:
         return f"{self.host}:{self.pid}"
+
+
+class IdempotencyClaim(models.Model):
+    """An `Idempotency-Key` of a customer and, once its call has ended well, the answer; see `gateway.idempotency`."""
+
+    id = models.BigAutoField(primary_key=True)
+    customer = models.ForeignKey("keys.Customer", on_delete=models.CASCADE, related_name="+", db_index=False)
+    key = models.CharField(max_length=255)
+    fingerprint = models.CharField(max_length=40)
+    request_id = models.CharField(max_length=32, unique=True)
+    # Null while the call runs.
+    receipt = models.TextField(null=True)  # noqa: DJ001 - an empty text would be a receipt
+    body = models.BinaryField(null=True)
+    created_us = models.BigIntegerField()
+    expires_us = models.BigIntegerField(db_index=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["customer", "key"], name="gateway_idempotency_key_once"),
+        ]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Refusal(models.Model):
+    """A call of a known key that was refused, and every limit as it stood then; see `gateway.refusals`."""
+
+    id = models.BigAutoField(primary_key=True)
+    request_id = models.CharField(max_length=32, unique=True)
+    created_us = models.BigIntegerField(db_index=True)
+    # A note that is pruned by age may go with its customer or key.
+    customer = models.ForeignKey("keys.Customer", on_delete=models.CASCADE, related_name="+")
+    api_key = models.ForeignKey("keys.ApiKey", on_delete=models.CASCADE, related_name="+")
+    operation = models.CharField(max_length=40)
+    model = models.CharField(max_length=120, blank=True)
+    code = models.CharField(max_length=60)
+    status = models.PositiveSmallIntegerField()
+    message = models.TextField()
+    retry_after_seconds = models.PositiveIntegerField(null=True)
+    details = models.JSONField(default=dict)
+    checked = models.JSONField(default=list)
+
+    class Meta:
+        verbose_name = "refused call"
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return self.request_id
+
+
+class RefusalCount(models.Model):
+    """How many calls of a key were refused in a minute, those included of which no row was kept."""
+
+    id = models.BigAutoField(primary_key=True)
+    api_key = models.ForeignKey("keys.ApiKey", on_delete=models.CASCADE, related_name="+", db_index=False)
+    # Minutes since 1970-01-01 UTC.
+    minute = models.BigIntegerField(db_index=True)
+    refused = models.BigIntegerField()
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(fields=["api_key", "minute"], name="gateway_refusalcount_once"),
+            models.CheckConstraint(condition=Q(refused__gt=0), name="gateway_refusalcount_positive"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.refused} in minute {self.minute}"

@@ -1,16 +1,19 @@
 """What customers can do on the data plane, each operation declared once.
 
-ASGI routing, authorization and the OpenAPI document read these declarations; the request and response types are the
-openai package's own.
+ASGI routing, authorization and the OpenAPI document read these declarations; the request and response types of chat
+completions are the openai package's own.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 from pydantic import BaseModel
 
+from gateway.prompt_requests import RunRequest
+from gateway.runs import PromptRun, RunEvent
+from keys.limit_values import EndpointClass
 from keys.scopes import Scope
 
 
@@ -24,13 +27,15 @@ class Operation:
     path: str
     scope: Scope
     # Which limits a call takes from; operations of one class share them.
-    limits_class: str
+    limits_class: EndpointClass
     summary: str
-    # A TypedDict of the openai package; parameters that it does not know are refused.
+    # A TypedDict of the openai package, or a model of ours; parameters that it does not know are refused.
     request_type: Any
     response_type: type[BaseModel]
     # What a streamed answer's events hold; None: does not stream.
     chunk_type: type[BaseModel] | None
+    # The platform's own calls: they leave usage records and move no money.
+    is_free: bool = False
 
     @property
     def can_stream(self) -> bool:
@@ -53,14 +58,51 @@ CHAT_COMPLETIONS = Operation(
     method="POST",
     path="/v1/chat/completions",
     scope=Scope.CHAT_WRITE,
-    limits_class="chat",
+    limits_class=EndpointClass.CHAT,
     summary="Create a chat completion",
     request_type=CompletionCreateParamsNonStreaming,
     response_type=ChatCompletion,
     chunk_type=ChatCompletionChunk,
 )
 
-OPERATIONS = (CHAT_COMPLETIONS,)
+PROMPT_RUNS = Operation(
+    name="prompts.runs",
+    method="POST",
+    path="/v1/prompts/{name}/runs",
+    scope=Scope.PROMPTS_RUN,
+    limits_class=EndpointClass.CHAT,
+    summary="Run a prompt",
+    request_type=RunRequest,
+    response_type=PromptRun,
+    chunk_type=RunEvent,
+)
+
+# Not routed: test cases of prompts, called from inside.
+PROMPT_TESTS = replace(CHAT_COMPLETIONS, name="prompts.tests", summary="Run a test case of a prompt", is_free=True)
+
+OPERATIONS = (CHAT_COMPLETIONS, PROMPT_RUNS)
+_BY_PATH = {operation.path: operation for operation in OPERATIONS}
+_RUNS_BEFORE, _RUNS_BEHIND = PROMPT_RUNS.path.split("{name}")
+
+
+class Route(NamedTuple):
+    """An operation, with what its path says."""
+
+    operation: Operation
+    prompt_name: str = ""
+
+
+def find_route(path: str) -> Route | None:
+    """Return what a path of the data plane leads to, or None."""
+    operation = _BY_PATH.get(path)
+    if operation is not None:
+        return Route(operation)
+    if path.startswith(_RUNS_BEFORE) and path.endswith(_RUNS_BEHIND):
+        name = path[len(_RUNS_BEFORE) : -len(_RUNS_BEHIND)]
+        if name and "/" not in name:
+            return Route(PROMPT_RUNS, name)
+    return None
+
 
 STREAM_PATH = "/v1/stream"
 STREAM = Socket(
@@ -70,8 +112,10 @@ STREAM = Socket(
     description=(
         "Authenticate with `Authorization: Bearer` in the handshake, or with the first message "
         '`{"type": "auth", "api_key": "tk_..."}`. Then '
-        '`{"type": "call", "id": "a", "body": {...}}` starts a call and `{"type": "cancel", "id": "a"}` ends it; '
-        "the server sends `start`, `delta` (numbered by `seq`) and one of `done` and `error` for each. Messages and "
-        "close codes: docs/reference/streaming.md."
+        '`{"type": "call", "id": "a", "body": {...}}` starts a call, '
+        '`{"type": "run", "id": "a", "prompt": "name", "body": {...}}` a prompt run, and '
+        '`{"type": "cancel", "id": "a"}` ends either; the server sends `start`, `delta` or (with a JSON Schema) '
+        "`partial`, numbered by `seq`, and one of `done` and `error` for each. Messages and close codes: "
+        "docs/reference/streaming.md."
     ),
 )

@@ -1,24 +1,39 @@
 """The way of one call, stage by stage. Reads like the list in the architecture:
 
-authenticate, parse, resolve, guard, admit, call and relay, settle.
+authenticate, parse, fill (prompts), resolve, guard, reuse, shed, admit, fulfil (call and relay, as often as it takes),
+settle.
 """
 
-import asyncio
 import logging
 
 from common.errors import InternalError, TollkeeperError
+from gateway.abuse import count_failure
 from gateway.calls import Ending, Exchange, Receipt
-from gateway.control import CallControl, CallStopped, StopReason
-from gateway.errors import AdmissionUnavailable, CallCancelled, ClientStalled, ServerDraining, UpstreamError
+from gateway.control import CallControl, CallStopped, DeadlinePassed, StopReason
+from gateway.errors import (
+    AdmissionUnavailable,
+    ClientStalled,
+    ContextLengthExceeded,
+    ServerDraining,
+    UpstreamError,
+)
 from gateway.flight import Flight, Sink
 from gateway.runtime import Runtime
 from gateway.stages.admit import admit
 from gateway.stages.authenticate import authenticate, refresh_snapshots
-from gateway.stages.call import call_upstream
+from gateway.stages.call import error_of_stop
+from gateway.stages.fill import fill
+from gateway.stages.fulfil import fulfil
 from gateway.stages.guard import guard
 from gateway.stages.parse import parse
+from gateway.stages.record import record_refusal
+from gateway.stages.relay import CLIENT_PHASE
 from gateway.stages.resolve import resolve
+from gateway.stages.reuse import read_claim, replay
 from gateway.stages.settle import settle
+from gateway.stages.shed import shed
+from gateway.stages.truncate import truncate
+from gateway.structured.errors import OutputError
 
 logger = logging.getLogger(__name__)
 
@@ -28,18 +43,27 @@ _LAST_WORDS_SECONDS = 2.0
 
 
 async def run_call(runtime: Runtime, exchange: Exchange, control: CallControl, sink: Sink) -> None:
-    """Carry one call from its token to its last byte. Never raises: whatever happens reaches the sink or the log."""
-    with runtime.registered(control):
-        try:
-            await _prepare(runtime, exchange)
-        except TollkeeperError as error:
-            _log(exchange, error)
-            await sink.fail(exchange, error, None)
-        except Exception as error:
-            logger.exception("%s: failed before admission", exchange.request_id)
-            await sink.fail(exchange, InternalError(internal_detail=repr(error)), None)
+    """Carry one call from its token to its last byte. Never raises: whatever happens reaches the sink or the log.
+
+    `control.begin` must have named the task that this runs in.
+    """
+    runtime.enter_call(control)
+    try:
+        await _prepare(runtime, exchange)
+    except TollkeeperError as error:
+        _log(exchange, error)
+        record_refusal(runtime, exchange, error)
+        await sink.fail(exchange, await count_failure(error, exchange.client_address), None)
+    except Exception as error:
+        logger.exception("%s: failed before admission", exchange.request_id)
+        await sink.fail(exchange, InternalError(internal_detail=repr(error)), None)
+    else:
+        if exchange.replayed is not None:
+            await replay(exchange, sink)
         else:
             await _carry_out(runtime, exchange, control, sink)
+    finally:
+        runtime.leave_call(control)
 
 
 async def _prepare(runtime: Runtime, exchange: Exchange) -> None:
@@ -53,36 +77,48 @@ async def _prepare(runtime: Runtime, exchange: Exchange) -> None:
         if not await refresh_snapshots(runtime, exchange, generation):
             raise
         await _plan(runtime, exchange)
+    read_claim(exchange)
+    shed(runtime, exchange)
     for _ in range(_MOST_PLANS):
         if await admit(runtime, exchange):
             return
-        _resolve(runtime, exchange)
+        await _resolve(runtime, exchange)
     raise AdmissionUnavailable(internal_detail="key or catalogue changed at every attempt")
 
 
 async def _plan(runtime: Runtime, exchange: Exchange) -> None:
     await authenticate(runtime, exchange)
     await parse(runtime, exchange)
-    _resolve(runtime, exchange)
+    await _resolve(runtime, exchange)
 
 
-def _resolve(runtime: Runtime, exchange: Exchange) -> None:
-    resolve(exchange, runtime.clerk.catalogue, runtime.clerk.now_us)
-    guard(exchange)
+async def _resolve(runtime: Runtime, exchange: Exchange) -> None:
+    await fill(runtime, exchange)
+    now_us = runtime.clerk.now_us
+    runtime.breakers.take_in(runtime.clerk.health)
+    try:
+        resolve(exchange, runtime.clerk.catalogue, runtime.breakers, now_us)
+        guard(exchange, now_us)
+    except ContextLengthExceeded:
+        if not await truncate(exchange, runtime.clerk.catalogue):
+            raise
+        resolve(exchange, runtime.clerk.catalogue, runtime.breakers, now_us)
+        guard(exchange, now_us)
 
 
 async def _carry_out(runtime: Runtime, exchange: Exchange, control: CallControl, sink: Sink) -> None:
-    flight = Flight(runtime=runtime, exchange=exchange, control=control, sink=sink)
+    recording: list[bytes] | None = None if exchange.claim is None else []
+    flight = Flight(runtime=runtime, exchange=exchange, control=control, sink=sink, recording=recording)
     body: bytes | None = None
     error: TollkeeperError | None = None
     ending = Ending.COMPLETED
     try:
-        body = await call_upstream(flight)
+        body = await fulfil(flight)
     except CallStopped as stopped:
         # That this server goes away is not the client's doing: a call without output then costs nothing.
         ending = _ending_of_fault(sink) if stopped.reason is StopReason.SERVER_STOPPING else Ending.CANCELLED
-        error = _error_of_stop(stopped.reason)
-    except UpstreamError as failure:
+        error = error_of_stop(stopped.reason)
+    except (UpstreamError, OutputError) as failure:
         ending, error = _ending_of_fault(sink), failure
     except Exception as failure:
         logger.exception("%s: failed with its upstream", exchange.request_id)
@@ -93,7 +129,7 @@ async def _carry_out(runtime: Runtime, exchange: Exchange, control: CallControl,
 
     receipt: Receipt | None = None
     try:
-        receipt = await settle(flight, ending, error)
+        receipt = await settle(flight, ending, error, body)
     except TollkeeperError as failure:
         error = error or failure
     if error is not None:
@@ -107,14 +143,14 @@ async def _hand_over(
     """Send what ends the call. It is settled: a client that does not take its last bytes must not keep it alive."""
     exchange, sink = flight.exchange, flight.sink
     try:
-        async with asyncio.timeout(_patience(flight.runtime)):
+        with flight.control.within(CLIENT_PHASE, _patience(flight.runtime)):
             if error is not None:
                 await sink.fail(exchange, error, receipt)
             elif receipt is not None and body is not None:
                 await sink.answer(exchange, receipt, body)
             elif receipt is not None:
                 await sink.finish(exchange, receipt, flight.transcript.usage_chunk)
-    except TimeoutError:
+    except DeadlinePassed:
         await sink.fail(exchange, ClientStalled(), receipt)
 
 
@@ -126,16 +162,6 @@ def _patience(runtime: Runtime) -> float:
 
 def _ending_of_fault(sink: Sink) -> Ending:
     return Ending.INTERRUPTED if sink.has_begun else Ending.FAILED
-
-
-def _error_of_stop(reason: StopReason) -> TollkeeperError:
-    match reason:
-        case StopReason.SERVER_STOPPING:
-            return ServerDraining()
-        case StopReason.CLIENT_STALLED:
-            return ClientStalled()
-        case _:
-            return CallCancelled()
 
 
 def _log(exchange: Exchange, error: TollkeeperError) -> None:

@@ -1,4 +1,4 @@
-"""What one server process owns: its clerk, its HTTP session, its snapshots of keys, the calls in flight.
+"""What one server process owns: its clerk, its HTTP client, its snapshots of keys, the calls in flight.
 
 One a process and event loop: made by the ASGI lifespan, or at the first call where a server has none (daphne's
 `runserver`). Closed in order: no new calls, calls in flight end or are ended, everything is booked.
@@ -8,18 +8,20 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Protocol
 
-import aiohttp
 from django.conf import settings
 
 from gateway.admission.clerk import Clerk
+from gateway.bounds import read_bounds
+from gateway.breakers import Breakers
 from gateway.chat.counting import load_vocabulary
 from gateway.chat.parameters import known_parameters
 from gateway.control import CallControl, StopReason
-from gateway.upstreams.session import open_session
+from gateway.load import LoadMeter, Pressure
+from gateway.streams.pulse import Pulse
+from gateway.upstreams.wire.client import WireClient
 from keys.principals import Principal
 
 logger = logging.getLogger(__name__)
@@ -47,14 +49,19 @@ class Runtime:
             batch_limit=environment.admission_batch_limit,
             lease_seconds=environment.worker_lease_seconds,
         )
+        self.load = LoadMeter(
+            queue_limit=environment.admission_queue_limit, calls_limit=environment.max_calls_in_flight
+        )
+        self.breakers = Breakers(failures=environment.breaker_failures, rest_seconds=environment.breaker_rest_seconds)
         self.peppers = tuple(settings.KEY_PEPPERS)
         self.max_body_bytes = environment.max_body_bytes
-        self.max_messages = environment.max_messages
+        self.bounds = read_bounds()
         self.client_stall_seconds = environment.client_stall_seconds
         self.settle_timeout_seconds = environment.settle_timeout_seconds
         self.websocket_calls_limit = environment.websocket_calls_limit
-        self.behind_proxy = environment.behind_tls_proxy
-        self.session: aiohttp.ClientSession
+        self.pulse = Pulse()
+        self.loop: asyncio.AbstractEventLoop
+        self.upstreams: WireClient
         self.is_draining = False
         # Open WebSockets, to be told when the server goes away.
         self.sockets: set[ClosableSocket] = set()
@@ -63,8 +70,8 @@ class Runtime:
         self._cache_secret = secrets.token_bytes(32)
         self._calls: set[CallControl] = set()
         self._orphans: set[asyncio.Task[None]] = set()
-        self._all_ended = asyncio.Event()
-        self._all_ended.set()
+        # Somebody waits for the last call to end.
+        self._all_ended: asyncio.Event | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -75,11 +82,17 @@ class Runtime:
     def calls_in_flight(self) -> int:
         return len(self._calls)
 
+    def read_pressure(self, upstreams: Iterable[str]) -> Pressure:
+        """Return how full this process is for a call that could go to any of `upstreams`."""
+        now = asyncio.get_running_loop().time()
+        return self.load.read(now, waiting=self.clerk.waiting, calls=len(self._calls), upstreams=upstreams)
+
     async def start(self) -> None:
-        """Load what is slow to load, open the session, start the clerk."""
+        """Load what is slow to load, open the client, start the clerk."""
+        self.loop = asyncio.get_running_loop()
         load_vocabulary()
         known_parameters()
-        self.session = open_session()
+        self.upstreams = WireClient()
         await self.clerk.start()
         self._deadline_keeper = asyncio.create_task(self._keep_deadlines(), name="deadlines")
 
@@ -94,7 +107,7 @@ class Runtime:
         await self.drain(within_seconds=drain_seconds)
         self._deadline_keeper.cancel()
         await self.clerk.stop(timeout_seconds=_SETTLE_GRACE_SECONDS)
-        await self.session.close()
+        self.upstreams.close()
 
     async def end_calls(self, *, within_seconds: float) -> None:
         """Wait for the calls in flight, then stop those that are left and wait for their settlement."""
@@ -106,17 +119,15 @@ class Runtime:
         if not await self._ended(_SETTLE_GRACE_SECONDS):
             logger.error("stopping: %s calls are left to the expiry of their holds", len(self._calls))
 
-    @contextmanager
-    def registered(self, control: CallControl) -> Iterator[None]:
-        """Count a call as in flight while it runs."""
+    def enter_call(self, control: CallControl) -> None:
+        """Count a call as in flight, until `leave_call`."""
         self._calls.add(control)
-        self._all_ended.clear()
-        try:
-            yield
-        finally:
-            self._calls.discard(control)
-            if not self._calls:
-                self._all_ended.set()
+
+    def leave_call(self, control: CallControl) -> None:
+        """Count a call as ended."""
+        self._calls.discard(control)
+        if self._all_ended is not None and not self._calls:
+            self._all_ended.set()
 
     def keep(self, task: "asyncio.Task[None]") -> None:
         """Hold on to a call's task whose connection is gone: the event loop itself would forget it."""
@@ -139,7 +150,7 @@ class Runtime:
     def _cache_key(self, token: str) -> bytes:
         """Return the key of a token's snapshot: BLAKE2b under a secret of this process.
 
-        The stored HMAC-SHA-256 costs 20 us through OpenSSL 3, this costs 1; tokens themselves are not kept.
+        Tokens themselves are not kept, and neither is what the database stores of them (0.5 us, one for all peppers).
         """
         return hashlib.blake2b(token.encode(errors="replace"), key=self._cache_secret, digest_size=20).digest()
 
@@ -152,6 +163,10 @@ class Runtime:
                 control.check_deadline(now)
 
     async def _ended(self, within_seconds: float) -> bool:
+        if not self._calls:
+            return True
+        self._all_ended = self._all_ended or asyncio.Event()
+        self._all_ended.clear()
         try:
             async with asyncio.timeout(within_seconds):
                 await self._all_ended.wait()

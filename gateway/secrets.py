@@ -26,6 +26,10 @@ def decrypt_secret(stored: str) -> str:
         raise InternalError(internal_detail="a provider secret cannot be decrypted: check ENCRYPTION_KEYS") from None
 
 
-@lru_cache(maxsize=1)
 def _fernet() -> MultiFernet:
-    return MultiFernet([Fernet(key) for key in settings.ENCRYPTION_KEYS])
+    return _fernet_of(tuple(settings.ENCRYPTION_KEYS))
+
+
+@lru_cache(maxsize=4)
+def _fernet_of(keys: tuple[str, ...]) -> MultiFernet:
+    return MultiFernet([Fernet(key) for key in keys])

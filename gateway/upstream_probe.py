@@ -1,15 +1,18 @@
 """Asking an upstream for its models, off the hot path: does the address answer, is the secret accepted?"""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import openai
 
 from common.errors import InternalError
 from gateway.local_model import PORT_VARIABLE, local_base_url
-from gateway.models import Dialect, Upstream
+from gateway.models import Authentication, Dialect, Upstream
 from gateway.secrets import decrypt_secret
+from gateway.upstreams.addresses import MODEL_PLACEHOLDER, secret_headers
 
 _TIMEOUT_SECONDS = 5.0
 _SHOWN_MODELS = 5
@@ -28,11 +31,11 @@ class ProbeResult:
 
 
 def probe_upstream(upstream: Upstream) -> ProbeResult:
-    """Return whether GET {base_url}/models answers within five seconds, and what it names."""
+    """Return whether GET {base_url}/models answers within five seconds, and what it names; every dialect has it."""
     if upstream.dialect == Dialect.LOCAL:
         if PORT_VARIABLE not in os.environ:
             return ProbeResult(is_ok=False, text=f"{_LOCAL} It does not run beside this process.")
-        found = _ask(local_base_url(), "")
+        found = _ask(local_base_url(), secret="", headers={}, query={})
         return ProbeResult(is_ok=found.is_ok, text=f"{found.text} {_LOCAL}")
     if not upstream.base_url:
         return ProbeResult(is_ok=False, text="There is no base URL to connect to.")
@@ -40,17 +43,34 @@ def probe_upstream(upstream: Upstream) -> ProbeResult:
         secret = decrypt_secret(upstream.encrypted_secret)
     except InternalError:
         return ProbeResult(is_ok=False, text="The stored secret cannot be decrypted: check ENCRYPTION_KEYS.")
-    return _ask(upstream.base_url, secret)
+    headers = secret_headers(Authentication(upstream.authentication), secret)
+    query = {}
+    if upstream.dialect == Dialect.ANTHROPIC:
+        headers["anthropic-version"] = upstream.api_version
+    elif upstream.api_version:
+        query["api-version"] = upstream.api_version
+    return _ask(_list_url(upstream.base_url), secret=secret, headers=headers, query=query)
 
 
-def _ask(base_url: str, secret: str) -> ProbeResult:
+def _list_url(base_url: str) -> str:
+    """Return where the list of models is: above the part of the path that is one model's own."""
+    return base_url.partition(MODEL_PLACEHOLDER)[0].rstrip("/").removesuffix("/deployments")
+
+
+def _ask(base_url: str, *, secret: str, headers: Mapping[str, str], query: Mapping[str, str]) -> ProbeResult:
     started = perf_counter()
+    # The SDK would send its key as a bearer; ours knows which header the upstream reads, if any. (The type says text
+    # only, though the SDK takes this for "leave it out".)
+    no_bearer: Any = openai.Omit()
     try:
-        # The SDK insists on a key; servers without one ignore it.
         with openai.OpenAI(
-            base_url=base_url, api_key=secret or "none", timeout=_TIMEOUT_SECONDS, max_retries=0
+            base_url=base_url,
+            api_key="none",
+            default_query=query,
+            timeout=_TIMEOUT_SECONDS,
+            max_retries=0,
         ) as client:
-            names = [model.id for model in client.models.list()]
+            names = [model.id for model in client.models.list(extra_headers={"Authorization": no_bearer, **headers})]
     except openai.APIStatusError as error:
         return ProbeResult(is_ok=False, text=_refused(base_url, error.status_code, _milliseconds(started)))
     except openai.APITimeoutError:

@@ -11,6 +11,7 @@ from common.clock import SYSTEM_CLOCK, Clock
 from gateway.admission.batch import BatchContext, run_batch
 from gateway.admission.commands import Answer, Command
 from gateway.admission.worker import WorkerLease
+from keys.limit_rows import counters_of_hold
 from keys.models import LimitState
 
 RESOLUTIONS = (TransferKind.POST, TransferKind.VOID, TransferKind.EXPIRE)
@@ -62,9 +63,10 @@ def assert_books_agree(customer_id: int) -> None:
     account = Account.objects.get(customer_id=customer_id)
     moved = Transfer.objects.filter(debit_account=account, kind__in=(TransferKind.DIRECT, TransferKind.POST))
     assert (charged or 0) == (moved.aggregate(total=Sum("amount_nanousd"))["total"] or 0)
-    owners = {owner for hold in holds for owner in hold.owners.split(",")} | {f"customer:{customer_id}"}
+    owners = {owner for hold in holds for owner in counters_of_hold(hold.owners)[0]} | {f"customer:{customer_id}"}
     for state in LimitState.objects.filter(owner__in=owners):
-        own = [hold for hold in holds if state.owner in hold.owners.split(",")]
+        own = [hold for hold in holds if state.owner in counters_of_hold(hold.owners)[0]]
         assert state.in_flight == len(own)
         assert state.day_held_nanousd == sum(h.amount_nanousd for h in own if h.day == state.day)
+        assert state.total_held_nanousd == sum(h.amount_nanousd for h in own)
         assert state.month_held_nanousd == sum(h.amount_nanousd for h in own if h.month == state.month)

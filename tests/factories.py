@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -24,9 +24,10 @@ from gateway.catalogue import read_generation
 from gateway.models import Deployment, Dialect, Model, Upstream
 from gateway.secrets import encrypt_secret
 from keys.customers import create_customer
-from keys.issuing import IssuedKey, issue_key
-from keys.models import Customer, Plan
+from keys.issuing import IssuedKey, issue_key, rotate_key
+from keys.models import ApiKey, Customer, LimitRaise, Plan
 from keys.principals import Principal, hashes_of, read_principals_by_hash
+from keys.raising import raise_limit
 
 _numbers = count(1)
 
@@ -57,6 +58,21 @@ def make_key(customer: Customer | None = None, **options: Any) -> IssuedKey:
     """Issue a key of `customer` (default: a new one with credit); `options` as in `keys.issuing.issue_key`."""
     owner = customer or make_customer()
     return issue_key(**{"customer_id": owner.pk, "name": "test key", "author": "tests", **options})
+
+
+def make_raise(
+    owner: Customer | ApiKey, limit_name: str, value: int, *, seconds: int = 3_600, now: datetime | None = None
+) -> LimitRaise:
+    """Raise a limit of a customer or key from now on, for some seconds."""
+    now = now or datetime.now(UTC)
+    return raise_limit(
+        owner=owner,
+        limit_name=limit_name,
+        value=value,
+        ends_at=now + timedelta(seconds=seconds),
+        reason="for a test",
+        now=now,
+    )
 
 
 def make_upstream(
@@ -101,6 +117,8 @@ def make_model(
             "max_output_tokens": 2_048,
             "default_output_tokens": 256,
             "created_at": datetime.now(UTC),
+            # What a test scripts for one call is not to be used up by its second attempt.
+            "retries": 0,
             **columns,
         }
     )
@@ -204,14 +222,21 @@ def funded_call(
     plan_limits: dict[str, int | None] | None = None,
     customer_limits: dict[str, int | None] | None = None,
     key_limits: dict[str, int | None] | None = None,
+    key_raise: tuple[str, int] | None = None,
     model: str | None = None,
 ) -> FundedCall:
-    """Make a customer with credit and limits, a key and (unless `model` names one) a priced model."""
+    """Make a customer with credit and limits, a key and (unless `model` names one) a priced model.
+
+    `key_raise` raises a limit of the key by name, from 2020 on and for good as far as a test is concerned.
+    """
     name = model or make_model().name
     customer = make_customer(
         plan=make_plan(**(plan_limits or {})), credit_nanousd=credit_nanousd, limits=customer_limits
     )
-    return known_call(token=make_key(customer, limits=key_limits).token, model=name)
+    issued = make_key(customer, limits=key_limits)
+    if key_raise is not None:
+        make_raise(issued.key, *key_raise, now=datetime(2020, 1, 1, tzinfo=UTC), seconds=10**9)
+    return known_call(token=issued.token, model=name)
 
 
 def known_call(*, token: str, model: str) -> FundedCall:
@@ -226,3 +251,15 @@ def known_call(*, token: str, model: str) -> FundedCall:
         price=get_price(version.pk),
         catalogue_generation=read_generation(Sql(connection)),
     )
+
+
+def make_family(call: FundedCall) -> tuple[FundedCall, ...]:
+    """Rotate the key of `call` twice; return old key, successors, and a key that the last of them made (unlimited)."""
+    tokens = [call.token]
+    for _ in range(2):
+        key_id = find_principal(tokens[-1]).key_id
+        rotated = rotate_key(key_id=key_id, overlap=timedelta(days=1), reason="for a test", author="tests")
+        tokens.append(rotated.token)
+    maker = find_principal(tokens[-1])
+    tokens.append(make_key(Customer.objects.get(pk=call.customer_id), maker_id=maker.key_id).token)
+    return tuple(known_call(token=token, model=call.model) for token in tokens)

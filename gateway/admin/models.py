@@ -5,8 +5,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
+from django.urls import URLPattern, path
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from typing_extensions import override
@@ -16,14 +18,60 @@ from billing.pricing import Price
 from common.admin_base import PlatformModelAdmin, page_action, page_facts
 from common.admin_display import admin_link, admin_url, badge, link
 from common.money import format_usd
+from gateway.admin.health import health_panel, reset_view
+from gateway.admin.plans import show_plan
+from gateway.capabilities import CAPABILITY_COLUMNS
 from gateway.models import Deployment, Model
 from gateway.readiness import Readiness, read_readiness
 
 
+@admin.register(Deployment)
+class DeploymentAdmin(PlatformModelAdmin[Deployment]):
+    """Reached from its model: where this model differs from what its upstream can do."""
+
+    list_display = ("__str__", "model", "upstream", "is_active")
+    list_select_related = ("model", "upstream")
+    ordering = ("model", "priority", "id")
+    fieldsets = (
+        (None, {"fields": ("model", "upstream", "upstream_model", "is_active")}),
+        (
+            "When it is called",
+            {
+                "fields": ("priority", "weight", "region", "input_cost_nanousd", "output_cost_nanousd"),
+                "description": "Among deployments of the same priority, the model's routing decides.",
+            },
+        ),
+        (
+            "Where this model differs from its upstream",
+            {
+                "fields": CAPABILITY_COLUMNS,
+                "description": "Unknown: as the upstream. A call that asks for what no deployment of its model can do "
+                "is refused, with the way out.",
+            },
+        ),
+    )
+
+    @override
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    @override
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.reset_view)
+        return [path("<int:object_id>/reset/", view, name="gateway_deployment_reset"), *super().get_urls()]
+
+    def reset_view(self, request: HttpRequest, object_id: int) -> HttpResponseBase:
+        """Ask for a reason, and let the deployment be called again."""
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        return reset_view(self, request, object_id)
+
+
 class DeploymentInline(TabularInline):
     model = Deployment
+    show_change_link = True
     extra = 0
-    fields = ("priority", "upstream", "upstream_model", "is_active")
+    fields = ("priority", "weight", "upstream", "upstream_model", "region", "is_active")
     ordering = ("priority", "id")
     verbose_name_plural = "Deployments: tried in order of priority"
 
@@ -35,7 +83,8 @@ class ModelAdmin(PlatformModelAdmin[Model]):
     search_fields = ("name", "description")
     ordering = ("name", "id")
     inlines = (DeploymentInline,)
-    actions_detail = ("publish_price",)
+    actions_detail = ("show_plan", "publish_price")
+    change_form_outer_after_template = "gateway/admin/panels.html"  # type: ignore[assignment]
     readonly_fields = ("readiness", "price_in_force")
     fieldsets = (
         (None, {"fields": ("name", "description", "is_active", "readiness", "price_in_force")}),
@@ -51,6 +100,14 @@ class ModelAdmin(PlatformModelAdmin[Model]):
                     "owned_by",
                 ),
                 "description": "In tokens. They bound what a call may ask for, and so what is held for it.",
+            },
+        ),
+        (
+            "Routing and further attempts",
+            {
+                "fields": ("routing", "retries", "retry_wait_seconds", "attempts_seconds", "hedge_after_ms"),
+                "description": "A call goes on to the next deployment while its client has seen nothing. It is charged "
+                "once, however many attempts it takes.",
             },
         ),
     )
@@ -72,6 +129,29 @@ class ModelAdmin(PlatformModelAdmin[Model]):
         if not change:
             obj.created_at = datetime.now(UTC)
         super().save_model(request, obj, form, change)
+
+    @override
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        context: dict[str, Any] = {}
+        if object_id and object_id.isdigit():
+            deployments = Deployment.objects.filter(model_id=object_id).select_related("upstream")
+            may_reset = request.user.has_perm("gateway.change_deployment")
+            panel = health_panel(list(deployments.order_by("priority", "id")), may_reset=may_reset)
+            context["panels"] = [panel]
+        return super().changeform_view(request, object_id, form_url, {**context, **(extra_context or {})})
+
+    def has_plan_permission(self, request: HttpRequest, object_id: object = None) -> bool:
+        return self.has_view_permission(request)
+
+    @page_action(description="Where would a call go?", url_path="plan", icon="route", permission="plan")
+    def show_plan(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
+        return show_plan(self, request, get_object_or_404(Model, pk=object_id))
 
     @admin.display(description="Can be called")
     def readiness(self, model: Model) -> SafeString:

@@ -8,15 +8,16 @@ Running a batch again after a failure is safe: what was settled before is recogn
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from billing import journal
+from billing.grants import settle_grants
 from billing.journal import BookedUsage, NewTransfer, OpenHold
-from billing.models import TransferKind
+from billing.models import Account, TransferKind
 from common.clock import Clock
-from common.sql import Row, Sql
+from common.sql import DurableTransaction, Row, Sql
 from gateway.admission.commands import (
     Admit,
     Admitted,
@@ -24,8 +25,11 @@ from gateway.admission.commands import (
     Command,
     FindPrincipal,
     FoundPrincipal,
+    NoteBreaker,
     Noted,
     NoteProgress,
+    NoteRefusal,
+    Refused,
     Settle,
     Settled,
 )
@@ -37,9 +41,26 @@ from gateway.admission.decisions import (
     decide_settlement,
 )
 from gateway.admission.expiry import usage_of_expired, usage_of_unreadable
+from gateway.admission.memory import Head, Memory
 from gateway.admission.worker import WorkerLease, find_dead_workers, remove_workers_without_holds
+from gateway.attempt_rows import NewAttempt, prune_attempts, write_attempts
+from gateway.breaker_rows import read_health, write_breakers
+from gateway.breakers import BreakerState, HealthBook
 from gateway.catalogue import EMPTY_CATALOGUE, Catalogue, read_catalogue
-from keys.limit_rows import lock_counters, write_counters
+from gateway.idempotency import (
+    KEEP_US,
+    ClaimKey,
+    KnownClaim,
+    NewClaim,
+    StoredAnswer,
+    finish_claim,
+    open_claims,
+    prune_claims,
+    read_claims,
+    release_claims,
+)
+from gateway.refusals import NewRefusal, prune_refusals, write_refusals
+from keys.limit_rows import counter_names, counters_of_hold, write_counters, write_owners
 from keys.principals import read_principals_by_hash, read_rows_by_key_id
 
 logger = logging.getLogger(__name__)
@@ -49,13 +70,7 @@ _EXPIRY_LIMIT = 500
 _MOST_VERIFIED_ROWS = 10_000
 _LAST_USED_EVERY_US = 60_000_000
 _ABANDONED_FOR_US = 15_000_000
-
-# One query at the head of a batch: have catalogue or keys moved, is any hold or process due?
-_HEAD = (
-    "SELECT (SELECT value FROM common_generation WHERE name = 'catalogue'),"
-    " (SELECT value FROM common_generation WHERE name = 'principals'),"
-    " (SELECT min(expires_us) FROM billing_hold), (SELECT min(lease_until_us) FROM gateway_worker)"
-)
+_PRUNE_EVERY_US = 60_000_000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,7 +79,9 @@ class BatchContext:
 
     clock: Clock
     lease: WorkerLease
+    memory: Memory = field(default_factory=Memory)
     catalogue: Catalogue = EMPTY_CATALOGUE
+    health: HealthBook = HealthBook()  # noqa: RUF009 - frozen
     # Rows of keys as read in this generation of keys, customers and plans: no need to read them again.
     principals_generation: int = -1
     verified_rows: dict[int, Row] = field(default_factory=dict)
@@ -73,6 +90,8 @@ class BatchContext:
     # caller that left), and until when to look for their holds: the server may still be at that commit.
     abandoned: dict[str, int] = field(default_factory=dict)
     last_used_us: dict[int, int] = field(default_factory=dict)
+    # When to look for rows that are kept for a time only.
+    prune_us: int = 0
 
     def abandon(self, request_id: str) -> None:
         """Let a hold of `request_id` expire at once; safe to call from any thread."""
@@ -88,8 +107,23 @@ class _Writes:
     opened: list[OpenHold] = field(default_factory=list)
     progress: list[tuple[str, int]] = field(default_factory=list)
     used_keys: dict[int, str | None] = field(default_factory=dict)
+    claims: list[NewClaim] = field(default_factory=list)
+    finished: list[tuple[str, StoredAnswer]] = field(default_factory=list)
+    released: list[str] = field(default_factory=list)
+    refusals: list[NewRefusal] = field(default_factory=list)
+    attempts: list[NewAttempt] = field(default_factory=list)
+    breakers: list[BreakerState] = field(default_factory=list)
     # Balances or counters have moved.
     has_changed: bool = False
+
+
+class _Found(NamedTuple):
+    """What is due although nobody has asked for it."""
+
+    dead_workers: list[int]
+    due: list[OpenHold]
+    # Customers whose grants have expired.
+    idle_customer_ids: list[int]
 
 
 def run_batch(connection: BaseDatabaseWrapper, commands: Sequence[Command], context: BatchContext) -> list[Answer]:
@@ -97,15 +131,16 @@ def run_batch(connection: BaseDatabaseWrapper, commands: Sequence[Command], cont
 
     Raises django.db.DatabaseError with nothing written; then `context` has forgotten what it could not store.
     """
-    previous = context.catalogue, context.revenue_account_id
+    previous = context.catalogue, context.health, context.revenue_account_id
     is_committing = False
     try:
-        with connection.wrap_database_errors, transaction.atomic(using=connection.alias, durable=True):
+        with connection.wrap_database_errors, DurableTransaction(connection):
             answers = _run(Sql(connection), commands, context)
             is_committing = True
     except BaseException:
-        context.catalogue, context.revenue_account_id = previous
+        context.catalogue, context.health, context.revenue_account_id = previous
         context.principals_generation = -1
+        context.memory.forget()
         context.lease.forget_renewal()
         if is_committing:
             # The commit may have got through although its answer did not.
@@ -118,11 +153,12 @@ def run_batch(connection: BaseDatabaseWrapper, commands: Sequence[Command], cont
 
 def _run(sql: Sql, commands: Sequence[Command], context: BatchContext) -> list[Answer]:
     now_us = context.clock.now_us()
+    context.memory.begin(sql)
     context.lease.renew_if_due(sql, now_us)
-    dead_workers, due = _look_around(sql, context, now_us)
-    state = _lock_state(sql, commands, due, context, now_us)
+    found = _look_around(sql, context, now_us)
+    state = _lock_state(sql, commands, found, context, now_us)
     writes = _Writes()
-    for hold in due:
+    for hold in found.due:
         _expire(state, writes, hold, context)
     # Settlements first: they free money and places for the admissions of the same batch.
     answers: dict[int, Answer] = {}
@@ -132,32 +168,43 @@ def _run(sql: Sql, commands: Sequence[Command], context: BatchContext) -> list[A
         elif isinstance(command, NoteProgress):
             writes.progress.append((command.request_id, command.output_tokens))
             answers[position] = Noted()
+        elif isinstance(command, NoteRefusal):
+            writes.refusals.append(command.refusal)
+            answers[position] = Noted()
+        elif isinstance(command, NoteBreaker):
+            writes.breakers.append(command.state)
+            answers[position] = Noted()
+    # After them, so that what a settlement frees of an expired grant is gone before anybody can spend it.
+    _expire_grants(sql, state, writes, context)
     for position, command in enumerate(commands):
         if isinstance(command, Admit):
             answers[position] = _admit(state, writes, command, context)
     _find_principals(sql, commands, answers)
     _write(sql, state, writes, context)
-    if dead_workers:
-        remove_workers_without_holds(sql, dead_workers)
+    if found.dead_workers:
+        remove_workers_without_holds(sql, found.dead_workers)
+    context.memory.end(sql)
     return [answers[position] for position in range(len(commands))]
 
 
-def _look_around(sql: Sql, context: BatchContext, now_us: int) -> tuple[list[int], list[OpenHold]]:
-    """Refresh what has moved since the last batch; return the dead processes and the holds that are due."""
-    catalogue, principals, first_expiry_us, first_lease_us = sql.rows(_HEAD)[0]
-    if catalogue != context.catalogue.generation:
-        context.catalogue = read_catalogue(sql)
-    if principals != context.principals_generation:
-        context.principals_generation = principals
-        context.verified_rows.clear()
-    if not context.revenue_account_id:
-        context.revenue_account_id = journal.find_revenue_account(sql)
+def _look_around(sql: Sql, context: BatchContext, now_us: int) -> _Found:
+    """Refresh what has moved since the last batch; return what is due although nobody has asked for it."""
+    head = context.memory.read_head(sql, now_us)
+    _refresh(sql, context, head)
     dead_workers: list[int] = []
     due: list[OpenHold] = []
-    if first_lease_us is not None and first_lease_us <= now_us:
+    if head.first_lease_us <= now_us:
         dead_workers = find_dead_workers(sql, now_us=now_us, own_id=context.lease.id)
-    if dead_workers or (first_expiry_us is not None and first_expiry_us <= now_us):
+    if dead_workers or head.first_expiry_us <= now_us:
         due = journal.find_due_holds(sql, now_us=now_us, dead_worker_ids=dead_workers, limit=_EXPIRY_LIMIT)
+    idle_customer_ids: list[int] = []
+    if context.prune_us <= now_us:
+        # Whoever calls is looked at with every batch; this is for wallets that nobody draws from.
+        idle_customer_ids = journal.find_customers_with_due_grants(sql, now_us=now_us, limit=_EXPIRY_LIMIT)
+        context.prune_us = now_us + _PRUNE_EVERY_US
+        prune_claims(sql, now_us=now_us)
+        prune_refusals(sql, now_us=now_us)
+        prune_attempts(sql, now_us=now_us)
     if context.abandoned:
         # list() of a dict is one step: the event loop may be adding to it.
         looked_for = list(context.abandoned.items())[:_EXPIRY_LIMIT]
@@ -165,7 +212,33 @@ def _look_around(sql: Sql, context: BatchContext, now_us: int) -> tuple[list[int
         for request_id, until_us in looked_for:
             if until_us <= now_us:
                 del context.abandoned[request_id]
-    return dead_workers, due
+    return _Found(dead_workers, due, idle_customer_ids)
+
+
+def _expire_grants(sql: Sql, state: AdmissionState, writes: _Writes, context: BatchContext) -> None:
+    """Take what has expired out of the batch's wallets; for all but a few there is nothing to do."""
+    for account in state.accounts.values():
+        if account.next_expiry_us is None or account.next_expiry_us > state.now_us:
+            continue
+        row = Account.objects.using(sql.alias).get(pk=account.id)
+        row.posted_nanousd = account.posted_nanousd
+        settle_grants(row, state.now_us, using=sql.alias)
+        account.posted_nanousd, account.next_expiry_us = row.posted_nanousd, row.next_expiry_us
+        writes.has_changed = True
+        context.memory.forget_transfer_ids()
+
+
+def _refresh(sql: Sql, context: BatchContext, head: Head) -> None:
+    """Read again what has moved since the last batch."""
+    if head.catalogue_generation != context.catalogue.generation:
+        context.catalogue = read_catalogue(sql, context.catalogue)
+    if head.health_generation != context.health.generation:
+        context.health = read_health(sql, head.health_generation)
+    if head.principals_generation != context.principals_generation:
+        context.principals_generation = head.principals_generation
+        context.verified_rows.clear()
+    if not context.revenue_account_id:
+        context.revenue_account_id = journal.find_revenue_account(sql)
 
 
 def _find_principals(sql: Sql, commands: Sequence[Command], answers: dict[int, Answer]) -> None:
@@ -180,36 +253,43 @@ def _find_principals(sql: Sql, commands: Sequence[Command], answers: dict[int, A
 
 
 def _lock_state(
-    sql: Sql, commands: Sequence[Command], due: list[OpenHold], context: BatchContext, now_us: int
+    sql: Sql,
+    commands: Sequence[Command],
+    work: _Found,
+    context: BatchContext,
+    now_us: int,
 ) -> AdmissionState:
     """Take every lock that the batch needs, in the one order, and read what it decides on.
 
     Holds are taken after the locks: one that another process resolved meanwhile is gone by then.
     """
-    customer_ids: set[int] = set()
+    customer_ids = set(work.idle_customer_ids)
     owners: set[str] = set()
-    hold_ids = [hold.request_id for hold in due]
+    hold_ids = [hold.request_id for hold in work.due]
     key_ids: set[int] = set()
+    claims: set[ClaimKey] = set()
     for command in commands:
         if isinstance(command, Admit | Settle):
             customer_ids.add(command.principal.customer_id)
-            owners.add(command.principal.customer_owner)
-            owners.add(command.principal.key_owner)
+            owners.update(counter_names(command.principal, command.endpoint_class))
             if isinstance(command, Admit):
                 key_ids.add(command.principal.key_id)
+                if command.claim is not None:
+                    claims.add((command.principal.customer_id, command.claim.key))
             else:
                 hold_ids.append(command.usage.request_id)
-    for hold in due:
-        names = hold.owners.split(",")
-        owners.update(names)
-        customer_ids.update(int(name.partition(":")[2]) for name in names if name.startswith("customer:"))
+    for hold in work.due:
+        names, rated_names = counters_of_hold(hold.owners)
+        owners.update(names, rated_names)
+        customer_ids.add(int(names[0].removeprefix("customer:")))
     return AdmissionState(
         now_us=now_us,
         catalogue_generation=context.catalogue.generation,
-        accounts=journal.lock_accounts(sql, customer_ids) if customer_ids else {},
-        counters=lock_counters(sql, owners, now_us) if owners else {},
+        accounts=context.memory.lock_accounts(sql, customer_ids),
+        counters=context.memory.lock_counters(sql, owners, now_us),
         key_rows=_verify_rows(sql, key_ids, context),
         holds=journal.take_holds(sql, hold_ids),
+        claims=read_claims(sql, claims),
     )
 
 
@@ -237,6 +317,7 @@ def _expire(state: AdmissionState, writes: _Writes, hold: OpenHold, context: Bat
     settled, movements = decide_settlement(state, hold, usage, is_expiry=True)
     writes.movements += movements
     writes.has_changed = True
+    _end_claim(state, writes, hold.request_id, None)
     if is_readable:
         writes.usage.append(BookedUsage(usage=usage, charged_nanousd=settled.charged_nanousd))
 
@@ -245,8 +326,10 @@ def _settle(sql: Sql, state: AdmissionState, writes: _Writes, command: Settle) -
     usage = command.usage
     hold = state.holds.pop(usage.request_id, None)
     if hold is not None:
-        settled, movements = decide_settlement(state, hold, usage, is_expiry=False)
+        settled, movements = decide_settlement(state, hold, usage, is_expiry=False, marks=command.marks)
         booked = BookedUsage(usage=usage, charged_nanousd=settled.charged_nanousd)
+        if command.has_claim:
+            _end_claim(state, writes, usage.request_id, command.answer)
     else:
         before = journal.read_earlier_usage(sql, usage.request_id, writes.usage)
         if before.was_settled:
@@ -257,25 +340,44 @@ def _settle(sql: Sql, state: AdmissionState, writes: _Writes, command: Settle) -
         booked = BookedUsage(usage=usage, charged_nanousd=settled.charged_nanousd, sequence=1, flag="late_settlement")
     writes.movements += movements
     writes.usage.append(booked)
+    if command.attempts:
+        writes.attempts += command.attempts
     writes.has_changed = True
     return settled
 
 
+def _end_claim(state: AdmissionState, writes: _Writes, request_id: str, answer: StoredAnswer | None) -> None:
+    """Keep the answer of a call for its repeats, those of this batch included; without one, free its key."""
+    if answer is None:
+        writes.released.append(request_id)
+    else:
+        writes.finished.append((request_id, answer))
+    for key, known in tuple(state.claims.items()):
+        if known.request_id == request_id and answer is None:
+            del state.claims[key]
+        elif known.request_id == request_id:
+            state.claims[key] = known._replace(answer=answer)
+
+
 def _admit(state: AdmissionState, writes: _Writes, command: Admit, context: BatchContext) -> Answer:
     answer = decide_admission(state, command)
+    if isinstance(answer, Refused):
+        writes.refusals.append(_refusal_of(command, answer))
     if not isinstance(answer, Admitted):
         return answer
     principal = command.principal
     account = state.accounts[principal.customer_id]
     counters = state.counters[principal.customer_owner]
     writes.has_changed = True
+    expires_us = state.now_us + command.lifetime_us
+    context.memory.note_expiry(expires_us)
     writes.opened.append(
         OpenHold(
             request_id=command.request_id,
             account_id=account.id,
             amount_nanousd=command.amount_nanousd,
             worker_id=context.lease.id,
-            owners=f"{principal.customer_owner},{principal.key_owner}",
+            owners=write_owners(principal, command.endpoint_class),
             input_tokens=command.input_tokens,
             output_tokens=command.output_tokens,
             day=counters.day,
@@ -283,17 +385,36 @@ def _admit(state: AdmissionState, writes: _Writes, command: Admit, context: Batc
             progress_tokens=0,
             draft=command.draft,
             created_us=state.now_us,
-            expires_us=state.now_us + command.lifetime_us,
+            expires_us=expires_us,
         )
     )
+    if command.claim is not None:
+        new = NewClaim(principal.customer_id, command.claim, command.request_id)
+        writes.claims.append(new)
+        # A repeat in the same batch finds it in flight.
+        state.claims[new.customer_id, new.claim.key] = KnownClaim(
+            new.request_id, new.claim.fingerprint, state.now_us + KEEP_US, None
+        )
     if state.now_us - context.last_used_us.get(principal.key_id, 0) >= _LAST_USED_EVERY_US:
         writes.used_keys[principal.key_id] = command.client_address
     return answer
 
 
+def _refusal_of(command: Admit, answer: Refused) -> NewRefusal:
+    return NewRefusal(
+        request_id=command.request_id,
+        customer_id=command.principal.customer_id,
+        api_key_id=command.principal.key_id,
+        operation=command.operation,
+        model=command.model,
+        error=answer.error,
+        checked=answer.checked,
+    )
+
+
 def _write(sql: Sql, state: AdmissionState, writes: _Writes, context: BatchContext) -> None:
     paid_holds = [hold for hold in writes.opened if hold.amount_nanousd > 0]
-    ids = sql.allocate_ids("billing_transfer", len(paid_holds) + len(writes.movements))
+    ids = context.memory.allocate_transfer_ids(sql, len(paid_holds) + len(writes.movements))
     transfers = [
         NewTransfer(
             id=ids[index],
@@ -321,6 +442,10 @@ def _write(sql: Sql, state: AdmissionState, writes: _Writes, context: BatchConte
     journal.open_holds(sql, writes.opened, pending_ids)
     journal.append_usage(sql, writes.usage, now_us=state.now_us)
     journal.write_progress(sql, writes.progress)
+    release_claims(sql, writes.released)
+    for request_id, answer in writes.finished:
+        finish_claim(sql, request_id, answer)
+    open_claims(sql, writes.claims, now_us=state.now_us)
     if writes.has_changed:
         journal.write_accounts(sql, state.accounts.values())
         write_counters(sql, state.counters.values())
@@ -330,3 +455,6 @@ def _write(sql: Sql, state: AdmissionState, writes: _Writes, context: BatchConte
             (sql.moment(state.now_us), writes.used_keys[key_id], key_id),
         )
         context.last_used_us[key_id] = state.now_us
+    write_refusals(sql, writes.refusals, now_us=state.now_us)
+    write_attempts(sql, writes.attempts, now_us=state.now_us)
+    write_breakers(sql, writes.breakers)

@@ -30,14 +30,18 @@ from gateway.admission.commands import (
     Command,
     FindPrincipal,
     FoundPrincipal,
+    NoteBreaker,
     Noted,
     NoteProgress,
+    NoteRefusal,
     Refused,
+    Replayed,
     Settle,
     Settled,
     Stale,
 )
 from gateway.admission.worker import WorkerLease
+from gateway.breakers import HealthBook
 from gateway.catalogue import Catalogue
 from gateway.errors import AdmissionUnavailable, ServerOverloaded
 
@@ -95,6 +99,11 @@ class Clerk:
         return self._context.catalogue
 
     @property
+    def health(self) -> HealthBook:
+        """Return what all processes have found out of deployments, as of the last batch."""
+        return self._context.health
+
+    @property
     def waiting(self) -> int:
         """Return how many questions are queued."""
         return self._queue.qsize()
@@ -132,7 +141,7 @@ class Clerk:
     @overload
     def submit(self, command: FindPrincipal) -> "asyncio.Future[FoundPrincipal]": ...
     @overload
-    def submit(self, command: Admit) -> "asyncio.Future[Admitted | Refused | Stale]": ...
+    def submit(self, command: Admit) -> "asyncio.Future[Admitted | Replayed | Refused | Stale]": ...
     @overload
     def submit(self, command: Settle) -> "asyncio.Future[Settled]": ...
     @overload
@@ -152,8 +161,10 @@ class Clerk:
         self._queue.put(_Entry(command, future))
         return future
 
-    def note(self, command: NoteProgress) -> None:
-        """Queue a progress note whose answer nobody awaits."""
+    def note(self, command: NoteProgress | NoteRefusal | NoteBreaker) -> None:
+        """Queue a note whose answer nobody awaits. Of refusals none beyond the queue's bound."""
+        if isinstance(command, NoteRefusal) and self._queue.qsize() >= self._queue_limit:
+            return
         self._queue.put(_Entry(command, None))
 
     # -- the thread

@@ -1,11 +1,21 @@
 """What the request path may ask of the clerk, and what it answers. All values are frozen."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from billing.journal import NewUsage
 from common.errors import TollkeeperError
-from keys.limits import LimitReading
+from gateway.attempt_rows import NewAttempt
+from gateway.breakers import BreakerState
+from gateway.idempotency import Claim, StoredAnswer
+from gateway.refusals import NewRefusal
+from keys.limit_values import EndpointClass
+from keys.limits import LimitReading, Marks
 from keys.principals import Principal
+
+# Of each owner of the call's limits, in their order; empty: not known, no tokens come back.
+OwnerMarks = tuple[Marks, ...]
+NO_MARKS: OwnerMarks = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +32,7 @@ class FoundPrincipal:
     principal: Principal | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admit:
+class Admit(NamedTuple):
     """May this call run? Everything here is an upper bound, computed from frozen snapshots."""
 
     request_id: str
@@ -37,10 +46,16 @@ class Admit:
     # JSON of what is known of the usage record, see `gateway.admission.expiry`.
     draft: str
     client_address: str | None = None
+    # The call's Idempotency-Key, if it has one.
+    claim: Claim | None = None
+    # Whose rates it takes from.
+    endpoint_class: str = EndpointClass.CHAT
+    # For the record of a refusal.
+    operation: str = ""
+    model: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admitted:
+class Admitted(NamedTuple):
     """Yes: places in all limits are taken and the money is held."""
 
     request_id: str
@@ -48,6 +63,16 @@ class Admitted:
     amount_nanousd: int
     available_nanousd: int
     limits: tuple[LimitReading, ...]
+    # Where the call stands in the buckets of its owners; its settlement brings them back.
+    marks: OwnerMarks = NO_MARKS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """Not again: the call with this Idempotency-Key has ended, and this was its answer. Nothing was taken."""
+
+    answer: StoredAnswer
+    available_nanousd: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +81,8 @@ class Refused:
 
     error: TollkeeperError
     limits: tuple[LimitReading, ...] = ()
+    # Every limit that was looked at, of all owners, for the record.
+    checked: tuple[LimitReading, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,16 +95,21 @@ class Stale:
     principal: Principal | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settle:
+class Settle(NamedTuple):
     """A call has ended: book its usage and resolve its hold, once."""
 
     usage: NewUsage
     principal: Principal
+    # The call had an Idempotency-Key: keep its answer, or (without one) let the key be used again.
+    has_claim: bool = False
+    answer: StoredAnswer | None = None
+    marks: OwnerMarks = NO_MARKS
+    endpoint_class: str = EndpointClass.CHAT
+    # Of a call that failed, or needed several.
+    attempts: tuple[NewAttempt, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
+class Settled(NamedTuple):
     """The usage record is durable."""
 
     charged_nanousd: int
@@ -93,9 +125,23 @@ class NoteProgress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NoteRefusal:
+    """A call of a known key was refused before admission was asked: keep it for whoever asks why."""
+
+    refusal: NewRefusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteBreaker:
+    """A deployment rests now, or no longer: the other processes are to know."""
+
+    state: BreakerState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Noted:
-    """The progress is stored."""
+    """The note is stored."""
 
 
-Command = FindPrincipal | Admit | Settle | NoteProgress
-Answer = FoundPrincipal | Admitted | Refused | Stale | Settled | Noted
+Command = FindPrincipal | Admit | Settle | NoteProgress | NoteRefusal | NoteBreaker
+Answer = FoundPrincipal | Admitted | Replayed | Refused | Stale | Settled | Noted

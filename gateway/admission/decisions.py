@@ -4,17 +4,23 @@ A batch passes the same state from question to question, so that the order in th
 decisions, and two calls of one batch cannot both take the last place.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from billing.errors import InsufficientBalance
 from billing.journal import AccountState, EarlierUsage, NewUsage, OpenHold
 from billing.models import TransferKind
-from common.errors import AuthenticationFailed
+from common.errors import AuthenticationFailed, TollkeeperError
 from common.sql import Row
-from gateway.admission.commands import Admit, Admitted, Refused, Settled, Stale
+from gateway.admission.commands import NO_MARKS, Admit, Admitted, OwnerMarks, Refused, Replayed, Settled, Stale
+from gateway.errors import IdempotencyAnswerLost, IdempotencyInFlight, IdempotencyKeyReused
+from gateway.idempotency import Claim, ClaimKey, KnownClaim
 from keys import limits as limit_rules
 from keys.errors import refusal_error
-from keys.limits import Counters, Demand, LimitKind, LimitReading, LimitValues
+from keys.limit_rows import counters_of_hold
+from keys.limit_values import EndpointClass, counter_name
+from keys.limits import Counters, Demand, LimitReading, OwnerState
 from keys.principals import Principal, principal_of_row
 
 
@@ -28,10 +34,10 @@ class AdmissionState:
     accounts: dict[int, AccountState]
     counters: dict[str, Counters]
     holds: dict[str, OpenHold] = field(default_factory=dict)
+    claims: dict[ClaimKey, KnownClaim] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Movement:
+class Movement(NamedTuple):
     """A transfer that a decision asks for; ids are given when the batch is written."""
 
     kind: TransferKind
@@ -42,24 +48,32 @@ class Movement:
     reason: str = ""
 
 
-def decide_admission(state: AdmissionState, question: Admit) -> Admitted | Refused | Stale:
-    """Admit all-or-nothing: key valid, every limit and budget of customer and key, money. A refusal takes nothing."""
+def decide_admission(state: AdmissionState, question: Admit) -> Admitted | Replayed | Refused | Stale:
+    """Admit all-or-nothing: key valid, every limit and budget of customer, key and its makers, money.
+
+    A refusal takes nothing. A call whose Idempotency-Key is known takes nothing either.
+    """
     principal = question.principal
     row = state.key_rows.get(principal.key_id)
     if row is None or row != principal.row or question.catalogue_generation != state.catalogue_generation:
         return Stale(principal=None if row is None else principal_of_row(row))
     if not principal.is_active(state.now_us):
         return Refused(error=AuthenticationFailed())
+    if question.claim is not None:
+        known = state.claims.get((principal.customer_id, question.claim.key))
+        if known is not None and known.expires_us > state.now_us:
+            return _decide_repeat(known, question.claim, state.accounts[principal.customer_id])
     demand = Demand(
         input_tokens=question.input_tokens,
         output_tokens=question.output_tokens,
         amount_nanousd=question.amount_nanousd,
     )
-    owners = _roll_owners(state, principal)
-    for counters, limits in owners:
-        refusal = limit_rules.find_refusal(counters, limits, demand, state.now_us)
+    endpoint_class = question.endpoint_class
+    owners = _roll_owners(state, principal, endpoint_class)
+    for owner in owners:
+        refusal = limit_rules.find_refusal(owner, demand, state.now_us, endpoint_class)
         if refusal is not None:
-            return Refused(error=refusal_error(refusal), limits=_tightest_readings(owners))
+            return _refuse(state, refusal_error(refusal), owners, endpoint_class)
     account = state.accounts[principal.customer_id]
     if question.amount_nanousd > account.available_nanousd and question.amount_nanousd > 0:
         error = InsufficientBalance(
@@ -67,23 +81,30 @@ def decide_admission(state: AdmissionState, question: Admit) -> Admitted | Refus
             available_nanousd=account.available_nanousd,
             held_nanousd=account.held_nanousd,
         )
-        return Refused(error=error, limits=_tightest_readings(owners))
-    for counters, limits in owners:
-        limit_rules.take(counters, limits, demand)
+        return _refuse(state, error, owners, endpoint_class)
+    marks = tuple(limit_rules.take(owner, demand, endpoint_class) for owner in owners)
     account.held_nanousd += question.amount_nanousd
     return Admitted(
         request_id=question.request_id,
         started_us=state.now_us,
         amount_nanousd=question.amount_nanousd,
         available_nanousd=account.available_nanousd,
-        limits=_tightest_readings(owners),
+        limits=limit_rules.tightest(_readings(state, owners, endpoint_class)),
+        marks=marks,
     )
 
 
 def decide_settlement(
-    state: AdmissionState, hold: OpenHold, usage: NewUsage, *, is_expiry: bool
+    state: AdmissionState,
+    hold: OpenHold,
+    usage: NewUsage,
+    *,
+    is_expiry: bool,
+    marks: OwnerMarks = NO_MARKS,
 ) -> tuple[Settled, list[Movement]]:
     """Resolve an open hold with what the call really used; return the answer and the transfers to write.
+
+    `marks` is what the call's admission answered; an expired call has none, and its tokens come back by refilling.
 
     A call never costs more than its hold: the charge is the cost, at most what was held. A provider that reports more
     (a lying one, or an estimate that fell short) leaves the platform with the difference, visible as
@@ -97,15 +118,23 @@ def decide_settlement(
         input_tokens=hold.input_tokens, output_tokens=hold.output_tokens, amount_nanousd=hold.amount_nanousd
     )
     used = usage.tokens
-    for owner in hold.owners.split(","):
-        limit_rules.settle(
+    names, rated_names = counters_of_hold(hold.owners)
+    for owner in names:
+        limit_rules.settle_main(
             state.counters[owner],
-            held=demand,
+            held_nanousd=hold.amount_nanousd,
             held_day=hold.day,
             held_month=hold.month,
-            used_input_tokens=used.input_total,
-            used_output_tokens=used.output_total,
             charged_nanousd=charged,
+        )
+    # Strict only where there are marks: without them no tokens come back.
+    for owner, mark in zip(rated_names if marks else (), marks, strict=True):
+        limit_rules.settle_rates(
+            state.counters[owner],
+            held=demand,
+            marks=mark,
+            used_input=used.input_total,
+            used_output=used.output_total,
         )
     settled = Settled(charged_nanousd=charged, available_nanousd=account.available_nanousd)
     if hold.pending_id is None:
@@ -130,17 +159,14 @@ def decide_late_settlement(
     now, and than the budgets of the call's day and month still allow.
     """
     account = state.accounts[usage.customer_id]
-    owners = _roll_owners(state, principal)
+    owners = _roll_owners(state, principal, EndpointClass.CHAT)
     day, month = limit_rules.day_number(usage.started_us), limit_rules.month_number(usage.started_us)
     due = min(usage.cost_nanousd, before.held_nanousd) - before.charged_nanousd
-    room = [limit_rules.budget_left(counters, limits, day=day, month=month) for counters, limits in owners]
+    room = [limit_rules.budget_left(owner.main, owner.limits, day=day, month=month) for owner in owners]
     charged = max(0, min([due, account.available_nanousd, *(left for left in room if left is not None)]))
     account.posted_nanousd -= charged
-    for counters, _ in owners:
-        if counters.day == day:
-            counters.day_posted_nanousd += charged
-        if counters.month == month:
-            counters.month_posted_nanousd += charged
+    for owner in owners:
+        limit_rules.post_late(owner.main, day=day, month=month, charged_nanousd=charged)
     movements = []
     if charged:
         movements.append(
@@ -155,28 +181,42 @@ def decide_late_settlement(
     return Settled(charged_nanousd=charged, available_nanousd=account.available_nanousd), movements
 
 
-def _roll_owners(state: AdmissionState, principal: Principal) -> tuple[tuple[Counters, LimitValues], ...]:
-    """Bring the counters of customer and key to one moment and return them with their limits.
+def _decide_repeat(known: KnownClaim, claim: Claim, account: AccountState) -> Replayed | Refused:
+    if known.fingerprint != claim.fingerprint:
+        return Refused(error=IdempotencyKeyReused(request_id=known.request_id))
+    if known.answer is None:
+        return Refused(error=IdempotencyInFlight(request_id=known.request_id))
+    if known.answer.body is None:
+        return Refused(error=IdempotencyAnswerLost(request_id=known.request_id))
+    return Replayed(answer=known.answer, available_nanousd=account.available_nanousd)
 
-    The moment is the latest that any of them has seen: where another machine's clock is ahead, both must be in the
+
+def _roll_owners(state: AdmissionState, principal: Principal, endpoint_class: str) -> tuple[OwnerState, ...]:
+    """Bring the counters of customer, key and its makers to one moment and return them with their limits.
+
+    The moment is the latest that any of them has seen: where another machine's clock is ahead, all must be in the
     same day, because a hold remembers one.
     """
-    owners = (
-        (state.counters[principal.customer_owner], principal.customer_limits),
-        (state.counters[principal.key_owner], principal.key_limits),
-    )
-    moment_us = max(state.now_us, owners[0][0].updated_us, owners[1][0].updated_us)
-    for counters, limits in owners:
-        limit_rules.roll_forward(counters, limits, moment_us)
-    return owners
+    counters = [state.counters[name] for name in principal.owner_names]
+    moment_us = max(state.now_us, *[row.updated_us for row in counters])
+    owners = []
+    for main, owner, limits in zip(counters, principal.owners, principal.limits_at(moment_us), strict=True):
+        limit_rules.roll_forward(main, limits, moment_us)
+        rated = main
+        if endpoint_class != EndpointClass.CHAT:
+            rated = state.counters[counter_name(owner.name, endpoint_class)]
+            limit_rules.roll_forward(rated, limits, moment_us, endpoint_class)
+        owners.append(OwnerState(main, rated, limits, owner.kind))
+    return tuple(owners)
 
 
-def _tightest_readings(owners: tuple[tuple[Counters, LimitValues], ...]) -> tuple[LimitReading, ...]:
-    """Return one reading a kind: that of the owner with the least left."""
-    tightest: dict[LimitKind, LimitReading] = {}
-    for counters, limits in owners:
-        for reading in limit_rules.readings(counters, limits):
-            known = tightest.get(reading.kind)
-            if known is None or reading.remaining < known.remaining:
-                tightest[reading.kind] = reading
-    return tuple(tightest.values())
+def _refuse(
+    state: AdmissionState, error: TollkeeperError, owners: tuple[OwnerState, ...], endpoint_class: str
+) -> Refused:
+    checked = tuple(_readings(state, owners, endpoint_class))
+    return Refused(error=error, limits=limit_rules.tightest(checked), checked=checked)
+
+
+def _readings(state: AdmissionState, owners: tuple[OwnerState, ...], endpoint_class: str) -> Iterator[LimitReading]:
+    for owner in owners:
+        yield from limit_rules.readings(owner, state.now_us, endpoint_class)

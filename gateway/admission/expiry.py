@@ -11,6 +11,7 @@ from billing.journal import NewUsage, OpenHold
 from billing.models import UsageSource, UsageStatus
 from billing.pricing import PriceBook
 from billing.tokens import TokenCounts
+from keys.limit_rows import counters_of_hold
 
 LOST_FLAG = "server_died"
 
@@ -24,13 +25,22 @@ def write_draft(
     upstream: str,
     upstream_model: str,
     price_version_id: int,
+    price_terms_id: int | None = None,
     is_stream: bool,
     end_user: str,
     tags: str,
+    prompt: str = "",
+    prompt_version: str = "",
+    prompt_label: str = "",
+    input_tokens: int | None = None,
 ) -> str:
-    """Return the JSON that a hold carries: what a usage record needs if nobody is left to write it."""
+    """Return the JSON that a hold carries: what a usage record needs if nobody is left to write it.
+
+    `input_tokens` is given where the hold covers the input several times, for attempts that may not have been made.
+    """
     return orjson.dumps(
-        {
+        ({} if input_tokens is None else {"input_tokens": input_tokens})
+        | {
             "customer_id": customer_id,
             "api_key_id": api_key_id,
             "operation": operation,
@@ -38,16 +48,20 @@ def write_draft(
             "upstream": upstream,
             "upstream_model": upstream_model,
             "price_version_id": price_version_id,
+            "price_terms_id": price_terms_id,
             "is_stream": is_stream,
             "end_user": end_user,
             "tags": tags,
+            "prompt": prompt,
+            "prompt_version": prompt_version,
+            "prompt_label": prompt_label,
         }
     ).decode()
 
 
 def usage_of_unreadable(hold: OpenHold) -> NewUsage:
     """Return what releases a hold whose draft cannot be read: a call without cost, not fit to be recorded."""
-    customer, key = hold.owners.split(",")
+    customer, key, *_ = counters_of_hold(hold.owners)[0]
     return NewUsage(
         request_id=hold.request_id,
         customer_id=int(customer.removeprefix("customer:")),
@@ -66,8 +80,9 @@ def usage_of_expired(hold: OpenHold, prices: PriceBook, *, now_us: int) -> NewUs
     """Return the usage record of a hold that nobody settled."""
     draft = orjson.loads(hold.draft)
     produced = hold.progress_tokens > 0
-    tokens = TokenCounts(input=hold.input_tokens, output=hold.progress_tokens) if produced else TokenCounts()
-    price = prices.get_version(draft["price_version_id"])
+    input_tokens = draft.pop("input_tokens", hold.input_tokens)
+    tokens = TokenCounts(input=input_tokens, output=hold.progress_tokens) if produced else TokenCounts()
+    price = prices.get_applied(draft["price_version_id"], draft.get("price_terms_id"))
     return NewUsage(
         **draft,
         request_id=hold.request_id,
@@ -75,8 +90,8 @@ def usage_of_expired(hold: OpenHold, prices: PriceBook, *, now_us: int) -> NewUs
         source=UsageSource.ESTIMATED.value if produced else UsageSource.NONE.value,
         error_code="server_lost",
         tokens=tokens,
-        cost_nanousd=price.rates.cost(tokens) if produced else 0,
-        provider_cost_nanousd=price.provider_rates.cost(tokens) if produced else 0,
+        cost_nanousd=price.table.cost(tokens) if produced else 0,
+        provider_cost_nanousd=price.provider_table.cost(tokens) if produced else 0,
         flags=LOST_FLAG,
         started_us=hold.created_us,
         total_ms=max(0, now_us - hold.created_us) // 1000,

@@ -9,10 +9,9 @@ counting stops as soon as the call cannot fit any more.
 import asyncio
 import importlib.util
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib.machinery import PathFinder
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -27,8 +26,7 @@ _CHARACTERS_PER_AUDIO_TOKEN = 200
 _CHARACTERS_PER_FILE_TOKEN = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InputCount:
+class InputCount(NamedTuple):
     """What a call's input amounts to, before the model's own factors."""
 
     text_tokens: int

@@ -16,6 +16,8 @@ from gateway.errors import BodyInvalid, ParameterUnknown
 
 # What tells the members of the unions of messages and content parts apart.
 _TAGS = ("role", "type")
+# See `gateway.routing` and `gateway.truncating`; checked there, and not sent upstream.
+OWN_PARAMETERS = frozenset({"provider", "models", "truncation"})
 _OPTIONAL_BOOLEAN = core_schema.nullable_schema(core_schema.bool_schema())
 
 
@@ -36,9 +38,11 @@ def check_parameters(body: dict[str, Any]) -> None:
 
 @lru_cache(maxsize=1)
 def known_parameters() -> frozenset[str]:
-    """Return the names of all parameters of the openai package's type."""
-    return frozenset(CompletionCreateParamsNonStreaming.__required_keys__) | frozenset(
-        CompletionCreateParamsNonStreaming.__optional_keys__
+    """Return the names of all parameters of the openai package's type, and of our own."""
+    return (
+        frozenset(CompletionCreateParamsNonStreaming.__required_keys__)
+        | frozenset(CompletionCreateParamsNonStreaming.__optional_keys__)
+        | OWN_PARAMETERS
     )
 
 

@@ -1,19 +1,22 @@
 """One run over one file: what the steps for its sections share, and how they refuse an entry."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import IntegrityError, transaction
+from django.db.models import Model as Row
 
 from common.errors import TollkeeperError
-from gateway.declarations.changes import ChangeLog
+from gateway.declarations.changes import ChangeLog, FieldChange
 from gateway.declarations.document import Path
 from gateway.declarations.reading import Declarations
+from keys.audit import action_on, command_actor, record_event
 
 AUTHOR = "manage.py apply"
+ACTOR = command_actor(AUTHOR)
 
 
 class EntryRefused(Exception):
@@ -59,6 +62,18 @@ class Application:
                 report(path if column == NON_FIELD_ERRORS else (*path, column), " ".join(messages))
         except IntegrityError as error:
             report(path, f"the database refuses it: {str(error).splitlines()[0]}")
+
+    def record(self, row: Row, changes: Sequence[FieldChange], *, is_new: bool = False) -> None:
+        """Tell the audit trail of a saved row; nothing where nothing changed."""
+        if not is_new and not changes:
+            return
+        record_event(
+            actor=ACTOR,
+            action=action_on(row, "created" if is_new else "changed"),
+            target=row,
+            before={} if is_new else {change.field: change.old for change in changes},
+            after={change.field: change.new for change in changes},
+        )
 
     def refuse_reference(self, section: str, name: str, *location: str | int) -> Exception:
         """Return the error for a name that is not in the database."""

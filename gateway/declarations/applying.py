@@ -11,19 +11,20 @@ from datetime import UTC, datetime
 from django.db import transaction
 
 from gateway.declarations.application import Application
-from gateway.declarations.catalogue_steps import apply_model, apply_price, apply_upstream
+from gateway.declarations.catalogue_steps import apply_model, apply_upstream
 from gateway.declarations.changes import Applied, ChangeLog
 from gateway.declarations.customer_steps import apply_customer, apply_plan
 from gateway.declarations.document import DeclarationsInvalid
 from gateway.declarations.key_steps import apply_key
+from gateway.declarations.price_steps import apply_price
 from gateway.declarations.reading import Declared, read_declarations
 
 # What is referred to comes before what refers to it.
 _STEPS: dict[str, Callable[[Application, Declared], None]] = {
     "upstreams": apply_upstream,
-    "plans": apply_plan,
     "models": apply_model,
     "prices": apply_price,
+    "plans": apply_plan,
     "customers": apply_customer,
     "keys": apply_key,
 }

@@ -1,19 +1,14 @@
-"""Applying upstreams, models with their deployments, and prices."""
+"""Applying upstreams, and models with their deployments."""
 
-from collections.abc import Mapping
-
-from django.db import connection
-
-from billing.pricing import PRICE_COLUMNS, PROVIDER_COLUMNS, Price, complete_rates, publish_price, read_price_book
-from common.clock import to_us
 from common.errors import InternalError
-from common.sql import Sql
-from gateway.declarations.application import AUTHOR, Application, EntryRefused
-from gateway.declarations.changes import FieldChange, Wanted, assign, show_usd, show_value
+from gateway.capabilities import DESCRIPTIONS
+from gateway.declarations.application import Application, EntryRefused
+from gateway.declarations.changes import FieldChange, Wanted, assign
 from gateway.declarations.reading import Declared
-from gateway.declarations.schema import DeploymentEntry, ModelEntry, PriceEntry, TokenRates, UpstreamEntry
-from gateway.models import Deployment, Dialect, Model, Upstream
+from gateway.declarations.schema import Capabilities, DeploymentEntry, ModelEntry, UpstreamEntry
+from gateway.models import Deployment, Model, Upstream
 from gateway.secrets import decrypt_secret, encrypt_secret
+from gateway.upstreams.registry import PROVIDERS, default_provider, find_address_problem, find_version_problem
 
 # Without a figure of the caller's: enough for most answers, and no more is held for a call than this costs.
 _DEFAULT_OUTPUT_TOKENS = 4_096
@@ -25,10 +20,10 @@ def apply_upstream(application: Application, declared: Declared) -> None:
     assert isinstance(entry, UpstreamEntry)
     found = Upstream.objects.filter(name=entry.name).first()
     row = found or Upstream(name=entry.name)
-    given = entry.model_fields_set - {"name", "secret", "secret_env"}
-    changes = assign(row, [_same(entry, name) for name in sorted(given)])
-    if row.dialect == Dialect.OPENAI and not row.base_url:
-        raise EntryRefused("is required: where is it? For example https://api.openai.com/v1", "base_url")
+    changes = assign(row, _wanted_of_upstream(entry, row, is_new=found is None))
+    for problem, field in ((find_address_problem(row), "base_url"), (find_version_problem(row), "api_version")):
+        if problem is not None:
+            raise EntryRefused(problem, field)
     secret = application.secret(entry.secret, entry.secret_env, "secret_env")
     if secret is not None and secret != _stored_secret(row):
         row.encrypted_secret = encrypt_secret(secret)
@@ -37,10 +32,34 @@ def apply_upstream(application: Application, declared: Declared) -> None:
     if found is None or changes:
         row.full_clean()
         row.save()
+        application.record(row, changes, is_new=found is None)
     if found is None:
         application.log.created("upstream", row.name, [c for c in changes if c.field == "base_url"])
     else:
         application.log.updated("upstream", row.name, changes)
+
+
+def _wanted_of_upstream(entry: UpstreamEntry, row: Upstream, *, is_new: bool) -> list[Wanted]:
+    """Return the columns that the entry asks for: its own, over those of a provider that is new to the row."""
+    given = entry.model_fields_set - {"name", "provider", "secret", "secret_env", "capabilities"}
+    wanted = {name: _same(entry, name) for name in sorted(given)}
+    wanted |= {item.column: item for item in _wanted_capabilities(entry.capabilities)}
+    key = entry.provider or (default_provider(entry.dialect).key if is_new else row.provider)
+    if is_new or key != row.provider:
+        provider = PROVIDERS[key]
+        taken = {"provider": key, **provider.columns()}
+        if provider.has_own_address:
+            taken["base_url"] = provider.base_url
+        wanted = {c: Wanted(field=c, column=c, value=value) for c, value in taken.items()} | wanted
+    return list(wanted.values())
+
+
+def _wanted_capabilities(entry: Capabilities) -> list[Wanted]:
+    return [
+        Wanted(field=f"capabilities.{d.field}", column=d.column, value=getattr(entry, d.field))
+        for d in DESCRIPTIONS.values()
+        if d.field in entry.model_fields_set
+    ]
 
 
 def _stored_secret(row: Upstream) -> str | None:
@@ -76,6 +95,7 @@ def apply_model(application: Application, declared: Declared) -> None:
     if found is None or changes:
         row.full_clean()
         row.save()
+        application.record(row, changes, is_new=found is None)
     if found is None:
         application.log.created("model", row.name)
     else:
@@ -98,90 +118,22 @@ def _apply_deployment(application: Application, model: Model, entry: DeploymentE
     found = Deployment.objects.filter(model=model, upstream=upstream, upstream_model=upstream_model).first()
     row = found or Deployment(model=model, upstream=upstream, upstream_model=upstream_model)
     wanted = [Wanted(field="priority", column="priority", value=entry.priority or index + 1)]
-    if "is_active" in entry.model_fields_set:
-        wanted.append(_same(entry, "is_active"))
+    given = entry.model_fields_set
+    wanted += [_same(entry, name) for name in ("weight", "region", "is_active") if name in given]
+    for side in ("input_cost", "output_cost"):
+        if f"{side}_usd" in given:
+            value = getattr(entry, f"{side}_usd")
+            wanted.append(Wanted(field=f"{side}_usd", column=f"{side}_nanousd", value=value))
+    wanted += _wanted_capabilities(entry.capabilities)
     changes = assign(row, wanted)
     if found is None or changes:
         row.save()
+        application.record(row, changes, is_new=found is None)
     name = f"{model.name} at {upstream.name} as {upstream_model}"
     if found is None:
         application.log.created("deployment", name)
     else:
         application.log.updated("deployment", name, changes)
-
-
-def apply_price(application: Application, declared: Declared) -> None:
-    """Publish a price version, unless the version in force at its moment says the same."""
-    entry = declared.entry
-    assert isinstance(entry, PriceEntry)
-    if not Model.objects.filter(name=entry.model).exists():
-        raise application.refuse_reference("models", entry.model, "model")
-    rates = complete_rates(_columns(entry))
-    moment_us = to_us(entry.effective_from or application.now)
-    in_force = read_price_book(Sql(connection)).find_price(entry.model, moment_us)
-    changes = _rate_changes(None if in_force is None else _rates_of(in_force), rates)
-    name = entry.model if entry.effective_from is None else f"{entry.model} from {show_value(entry.effective_from)}"
-    if in_force is not None and not changes:
-        application.log.updated("price", name, [])
-        return
-    if in_force is not None and entry.effective_from is not None and in_force.effective_us == moment_us:
-        raise EntryRefused(
-            "another price of this very moment was published before; versions are never changed, "
-            "declare one with a later moment",
-            "effective_from",
-        )
-    publish_price(
-        model=entry.model,
-        rates=rates,
-        author=AUTHOR,
-        effective_from=entry.effective_from or application.now,
-        reason=entry.reason,
-    )
-    if in_force is None:
-        application.log.created("price", name, changes)
-    else:
-        application.log.updated("price", name, changes)
-
-
-def _columns(entry: PriceEntry) -> dict[str, int]:
-    columns = {"request_nanousd": entry.usd_per_request, "provider_request_nanousd": entry.provider_usd_per_request}
-    for prefix, rates in (
-        ("", entry.usd_per_million_tokens),
-        ("provider_", entry.provider_usd_per_million_tokens),
-    ):
-        if isinstance(rates, TokenRates):
-            columns |= {f"{prefix}{token_class}_nanousd": value for token_class, value in rates.given().items()}
-    return columns
-
-
-def _rates_of(price: Price) -> dict[str, int]:
-    return {
-        **{c: getattr(price.rates, c.removesuffix("_nanousd")) for c in PRICE_COLUMNS},
-        **{
-            c: getattr(price.provider_rates, c.removeprefix("provider_").removesuffix("_nanousd"))
-            for c in PROVIDER_COLUMNS
-        },
-    }
-
-
-def _rate_changes(old: Mapping[str, int] | None, new: Mapping[str, int]) -> list[FieldChange]:
-    """Return what differs; of a first price, the two rates that tell most."""
-    if old is None:
-        shown = ("input_nanousd", "output_nanousd")
-        return [FieldChange(field=_rate_name(c), old="none", new=show_usd(new[c])) for c in shown]
-    return [
-        FieldChange(field=_rate_name(c), old=show_usd(old[c]), new=show_usd(new[c]))
-        for c in (*PRICE_COLUMNS, *PROVIDER_COLUMNS)
-        if old[c] != new[c]
-    ]
-
-
-def _rate_name(column: str) -> str:
-    prefix = "provider_" if column.startswith("provider_") else ""
-    name = column.removeprefix("provider_").removesuffix("_nanousd")
-    if name == "request":
-        return f"{prefix}usd_per_request"
-    return f"{prefix}usd_per_million_tokens.{name}"
 
 
 def _same(entry: UpstreamEntry | ModelEntry | DeploymentEntry, name: str) -> Wanted:

@@ -3,8 +3,9 @@
 from billing.ledger import grant_credit
 from billing.models import Transfer
 from common.errors import TollkeeperError
-from gateway.declarations.application import AUTHOR, Application, EntryRefused
+from gateway.declarations.application import ACTOR, AUTHOR, Application, EntryRefused
 from gateway.declarations.changes import Wanted, assign, show_usd
+from gateway.declarations.price_steps import apply_terms
 from gateway.declarations.reading import Declared
 from gateway.declarations.schema import CreditEntry, CustomerEntry, Limits, PlanEntry
 from keys.customers import create_customer
@@ -37,14 +38,20 @@ def apply_plan(application: Application, declared: Declared) -> None:
     for name in ("name", "description"):
         if name in entry.model_fields_set and getattr(entry, name) is not None:
             wanted.append(Wanted(field=name, column=name, value=getattr(entry, name)))
+    if "paid" in entry.model_fields_set:
+        wanted.append(Wanted(field="paid", column="is_paid", value=entry.paid))
     changes = assign(row, wanted)
     if found is None:
         row.save()
+        application.record(row, changes, is_new=True)
         application.log.created("plan", entry.slug, [c for c in changes if c.field.startswith("limits.")])
-        return
-    if changes:
-        row.save()
-    application.log.updated("plan", entry.slug, changes)
+    else:
+        if changes:
+            row.save()
+            application.record(row, changes)
+        application.log.updated("plan", entry.slug, changes)
+    if "prices" in entry.model_fields_set:
+        apply_terms(application, entry.prices, name=f"of plan {entry.slug}", plan_id=row.pk)
 
 
 def apply_customer(application: Application, declared: Declared) -> None:
@@ -57,7 +64,7 @@ def apply_customer(application: Application, declared: Declared) -> None:
     found = Customer.objects.filter(name=entry.name).select_related("plan").first()
     if found is None and plan is None:
         raise EntryRefused("is required for a new customer", "plan")
-    row = found if found is not None else create_customer(name=entry.name, plan=_known(plan))
+    row = found if found is not None else create_customer(name=entry.name, plan=_known(plan), actor=ACTOR)
     wanted = wanted_limits(entry.limits)
     for name in sorted(entry.model_fields_set & {"email", "status", "note"}):
         wanted.append(Wanted(field=name, column=name, value=getattr(entry, name)))
@@ -66,10 +73,13 @@ def apply_customer(application: Application, declared: Declared) -> None:
     changes = assign(row, wanted)
     if changes:
         row.save()
+        application.record(row, changes)
     if found is None:
         application.log.created("customer", entry.name, changes)
     else:
         application.log.updated("customer", entry.name, changes)
+    if "prices" in entry.model_fields_set:
+        apply_terms(application, entry.prices, name=f"of {entry.name}", customer_id=row.pk)
     if entry.credit is not None:
         _grant(application, row, entry.credit)
 

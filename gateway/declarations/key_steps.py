@@ -8,6 +8,7 @@ from gateway.declarations.customer_steps import wanted_limits
 from gateway.declarations.reading import Declared
 from gateway.declarations.schema import KeyEntry
 from keys.issuing import issue_key
+from keys.lines import share_limits
 from keys.models import ApiKey, Customer, KeyEnvironment
 from keys.principals import hashes_of
 from keys.tokens import is_well_formed
@@ -35,6 +36,8 @@ def apply_key(application: Application, declared: Declared) -> None:
     changes = assign(found, _wanted(entry))
     if changes:
         found.save()
+        share_limits(found)
+        application.record(found, changes)
     application.log.updated("key", name, changes)
 
 
@@ -54,7 +57,8 @@ def _find_key(customer: Customer, entry: KeyEntry, token: str | None) -> ApiKey 
     """Return the key of that customer and name: the one with the file's secret, else the one in force."""
     keys = list(ApiKey.objects.filter(customer=customer, name=entry.name).order_by("id"))
     if token is None:
-        in_force = [key for key in keys if key.revoked_at is None] or keys[-1:]
+        # Of a line of rotated keys the last is the one that is declared.
+        in_force = [key for key in keys if key.revoked_at is None and key.successor_id is None] or keys[-1:]
         if len(in_force) > 1:
             raise EntryRefused(f"{customer.name} has {len(in_force)} keys of this name; rename or revoke one", "name")
         return in_force[0] if in_force else None
@@ -79,6 +83,8 @@ def _issue(application: Application, entry: KeyEntry, customer: Customer, token:
         environment=entry.environment if token is None else _environment_of(token),
         scopes=entry.scopes,
         allowed_models=entry.allowed_models,
+        allowed_prompts=entry.allowed_prompts,
+        allowed_networks=entry.allowed_networks,
         expires_at=entry.expires_at,
         limits={w.column: w.value for w in wanted_limits(entry.limits)},  # type: ignore[misc]
         token=token,
@@ -92,7 +98,7 @@ def _wanted(entry: KeyEntry) -> list[Wanted]:
     wanted = wanted_limits(entry.limits)
     if "scopes" in entry.model_fields_set:
         wanted.append(Wanted(field="scopes", column="scopes", value=sorted(s.value for s in entry.scopes)))
-    for name in ("allowed_models", "expires_at"):
+    for name in ("allowed_models", "allowed_prompts", "allowed_networks", "expires_at"):
         if name in entry.model_fields_set:
             wanted.append(Wanted(field=name, column=name, value=getattr(entry, name)))
     return wanted

@@ -123,7 +123,7 @@ def _identity(entry: Entry) -> Identity:
         case KeyEntry():
             return (entry.customer, entry.name)
         case PriceEntry():
-            return (entry.model, str(entry.effective_from))
+            return (entry.price_list, entry.model, str(entry.effective_from))
         case PlanEntry():
             return (entry.slug,)
     return (str(getattr(entry, "name")),)  # noqa: B009 - every other entry has one, which Entry cannot say

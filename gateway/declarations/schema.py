@@ -11,13 +11,19 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from billing.pricing import MAX_RATE_NANOUSD
+from billing.bands import MAX_RATE_NANOUSD
+from billing.models import MarkupBasis
+from billing.terms import MAX_MARKUP_BASIS_POINTS
 from billing.tokens import TOKEN_CLASSES
 from common.money import parse_usd
-from gateway.models import Dialect, OnDisconnect, OutputLimitParameter
-from keys.limits import MAX_RATE
+from common.percents import parse_percent
+from gateway.models import Authentication, Dialect, OnDisconnect, OutputLimitParameter, Routing
+from gateway.upstreams.registry import PROVIDERS
+from keys.errors import KeyInvalid
+from keys.issuing import parse_networks
+from keys.limit_values import MAX_BURST_SECONDS, MAX_RATE
 from keys.models import CustomerStatus, KeyEnvironment
-from keys.scopes import Scope
+from keys.scopes import DEFAULT_SCOPES, Scope
 from keys.tokens import is_well_formed
 
 
@@ -35,6 +41,13 @@ def _check_rate(amount: int) -> int:
     if amount > MAX_RATE_NANOUSD:
         raise ValueError("lies between 0 and 10,000 USD (the unit is a million tokens, or one request)")
     return amount
+
+
+def _parse_percent(value: object) -> object:
+    # A number of YAML as well: 12.5 is what people write, and its text is exact.
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        return parse_percent(str(value))
+    return value
 
 
 def _parse_moment(value: object) -> object:
@@ -61,6 +74,19 @@ def _check_token(value: str) -> str:
     return value
 
 
+def _check_networks(values: list[str]) -> list[str]:
+    try:
+        return parse_networks(values)
+    except KeyInvalid as error:
+        raise ValueError(error.message) from None
+
+
+def _check_provider(value: str) -> str:
+    if value not in PROVIDERS:
+        raise ValueError(f"is not a provider of the registry; known: {', '.join(PROVIDERS)}")
+    return value
+
+
 def _check_base_url(value: str) -> str:
     if value and not value.startswith(("http://", "https://")):
         raise ValueError("begins with http:// or https://")
@@ -69,6 +95,9 @@ def _check_base_url(value: str) -> str:
 
 Usd = Annotated[int, BeforeValidator(_parse_amount)]
 RateUsd = Annotated[int, BeforeValidator(_parse_amount), AfterValidator(_check_rate)]
+# In hundredths of a percent.
+Discount = Annotated[int, BeforeValidator(_parse_percent), Field(ge=0, le=10_000)]
+Markup = Annotated[int, BeforeValidator(_parse_percent), Field(ge=-10_000, le=MAX_MARKUP_BASIS_POINTS)]
 Moment = Annotated[datetime, BeforeValidator(_parse_moment)]
 Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", min_length=1)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
@@ -89,14 +118,33 @@ class Limits(Entry):
     requests_per_minute: Rate | None = None
     input_tokens_per_minute: Rate | None = None
     output_tokens_per_minute: Rate | None = None
+    embeddings_requests_per_minute: Rate | None = None
+    embeddings_input_tokens_per_minute: Rate | None = None
+    search_requests_per_minute: Rate | None = None
+    search_input_tokens_per_minute: Rate | None = None
+    control_requests_per_minute: Rate | None = None
+    burst_seconds: Annotated[int, Field(ge=1, le=MAX_BURST_SECONDS)] | None = None
     concurrency: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     max_input_tokens: Rate | None = None
     spend_per_day_usd: Usd | None = None
     spend_per_month_usd: Usd | None = None
+    spend_total_usd: Usd | None = None
+
+
+class Capabilities(Entry):
+    """What a provider or one of its models can do; what is left out stays as it is."""
+
+    tools: bool | None = None
+    json_schema: bool | None = None
+    images: bool | None = None
+    logprobs: bool | None = None
+    several_choices: bool | None = None
+    sampling: bool | None = None
 
 
 class UpstreamEntry(Entry):
     name: Annotated[Slug, Field(max_length=60)]
+    provider: Annotated[str, AfterValidator(_check_provider)] | None = None
     dialect: Dialect = Dialect.OPENAI
     base_url: Annotated[str, Field(max_length=300), AfterValidator(_check_base_url)] = ""
     secret: str | None = Field(default=None, repr=False)
@@ -105,6 +153,9 @@ class UpstreamEntry(Entry):
     is_test: bool = False
     on_disconnect: OnDisconnect = OnDisconnect.STOP
     output_limit_parameter: OutputLimitParameter = OutputLimitParameter.MAX_TOKENS
+    authentication: Authentication = Authentication.BEARER
+    api_version: Annotated[str, Field(max_length=40)] = ""
+    capabilities: Capabilities = Capabilities()
     connect_timeout_seconds: Seconds = 5.0
     first_token_timeout_seconds: Seconds = 60.0
     idle_timeout_seconds: Seconds = 30.0
@@ -124,11 +175,17 @@ class DeploymentEntry(Entry):
     upstream: str
     upstream_model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     priority: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    weight: Annotated[int, Field(ge=0, le=2**31 - 1)] = 1
+    region: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]*$", max_length=30)] = ""
+    # USD per million tokens; for routing by cost.
+    input_cost_usd: Usd | None = None
+    output_cost_usd: Usd | None = None
     is_active: bool = True
+    capabilities: Capabilities = Capabilities()
 
 
 class ModelEntry(Entry):
-    name: Annotated[str, Field(min_length=1, max_length=120)]
+    name: Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[!-~]+$")]
     description: str = ""
     owned_by: Annotated[str, Field(min_length=1, max_length=60)] = "tollkeeper"
     context_window: Tokens | None = None
@@ -136,6 +193,11 @@ class ModelEntry(Entry):
     default_output_tokens: Tokens | None = None
     input_estimate_percent: Annotated[int, Field(ge=100, le=1_000)] = 100
     image_tokens: Annotated[int, Field(ge=0, le=2**31 - 1)] = 1_600
+    routing: Routing = Routing.WEIGHTS
+    retries: Annotated[int, Field(ge=0, le=10)] = 1
+    retry_wait_seconds: Annotated[float, Field(ge=0, le=3_600, allow_inf_nan=False)] = 5.0
+    attempts_seconds: Seconds = 120.0
+    hedge_after_ms: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     is_active: bool = True
     deployments: list[DeploymentEntry] = Field(default_factory=list)
 
@@ -150,11 +212,21 @@ class TokenRates(Entry):
     reasoning: RateUsd | None = None
     audio_input: RateUsd | None = None
     audio_output: RateUsd | None = None
+    image_input: RateUsd | None = None
+    image_output: RateUsd | None = None
 
     def given(self) -> dict[str, int]:
         """Return the classes that the file names, in nano-USD."""
         values = {name: getattr(self, name) for name in TOKEN_CLASSES}
         return {name: value for name, value in values.items() if value is not None}
+
+
+class LongInput(Entry):
+    """Rates of a whole call with more than so many input tokens; the platform's cost stays where none is given."""
+
+    above_input_tokens: Tokens
+    usd_per_million_tokens: TokenRates
+    provider_usd_per_million_tokens: TokenRates | None = None
 
 
 class PriceEntry(Entry):
@@ -165,7 +237,20 @@ class PriceEntry(Entry):
     usd_per_request: RateUsd = 0
     provider_usd_per_million_tokens: TokenRates | None = None
     provider_usd_per_request: RateUsd = 0
+    price_list: Annotated[str, Field(max_length=60)] = ""
+    long_input: list[LongInput] = []
+    batch_discount_percent: Discount = 0
+    provider_batch_discount_percent: Discount = 0
     effective_from: Moment | None = None
+    reason: Annotated[str, Field(max_length=200)] = ""
+
+
+class TermsEntry(Entry):
+    """By which list and with which markup somebody pays; null in its place withdraws what is in force."""
+
+    price_list: Annotated[str, Field(max_length=60)] = ""
+    markup_percent: Markup = 0
+    markup_on: MarkupBasis = MarkupBasis.LIST
     reason: Annotated[str, Field(max_length=200)] = ""
 
 
@@ -173,7 +258,10 @@ class PlanEntry(Entry):
     slug: Annotated[Slug, Field(max_length=40)]
     name: Annotated[str, Field(min_length=1, max_length=80)] | None = None
     description: str = ""
+    # Under load, calls of plans that are not paid wait first.
+    paid: bool = True
     limits: Limits = Limits()
+    prices: TermsEntry | None = None
 
 
 class CreditEntry(Entry):
@@ -191,6 +279,7 @@ class CustomerEntry(Entry):
     status: CustomerStatus = CustomerStatus.ACTIVE
     note: str = ""
     limits: Limits = Limits()
+    prices: TermsEntry | None = None
     credit: CreditEntry | None = None
 
 
@@ -200,8 +289,10 @@ class KeyEntry(Entry):
     token: Annotated[str, AfterValidator(_check_token)] | None = Field(default=None, repr=False)
     token_env: EnvName | None = None
     environment: KeyEnvironment = KeyEnvironment.LIVE
-    scopes: list[Scope] = list(Scope)
+    scopes: list[Scope] = list(DEFAULT_SCOPES)
     allowed_models: list[str] = []
+    allowed_prompts: list[str] = []
+    allowed_networks: Annotated[list[str], AfterValidator(_check_networks)] = []
     expires_at: Moment | None = None
     limits: Limits = Limits()
 
@@ -215,9 +306,9 @@ class KeyEntry(Entry):
 # In the order in which they are applied: what is referred to comes before what refers to it.
 SECTIONS: dict[str, type[Entry]] = {
     "upstreams": UpstreamEntry,
-    "plans": PlanEntry,
     "models": ModelEntry,
     "prices": PriceEntry,
+    "plans": PlanEntry,
     "customers": CustomerEntry,
     "keys": KeyEntry,
 }

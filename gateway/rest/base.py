@@ -10,9 +10,14 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from common.errors import TollkeeperError
-from common.ids import make_id
-from gateway.rest.errors import render_exception
+from gateway.limit_headers import limit_lines
+from gateway.rest.authentication import principal_of
+from gateway.rest.counting import take_request
+from gateway.rest.errors import id_of_request, render_exception
 from gateway.rest.schema import CustomerSchema
+from gateway.transports.rendering import deprecation_headers, split_lines
+from keys.limits import LimitReading
+from keys.principals import Principal
 from keys.scopes import Scope
 
 
@@ -37,7 +42,7 @@ class RequestIds:
     def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
         """Add the request id to an answer that has none, and keep caches out."""
         response = super().finalize_response(request, response, *args, **kwargs)  # type: ignore[misc]
-        response.headers.setdefault("x-request-id", make_id("req"))
+        response.headers.setdefault("x-request-id", id_of_request(request))
         response.headers.setdefault("cache-control", "no-store")
         return response
 
@@ -51,6 +56,28 @@ class CustomerView(RequestIds, APIView):
     content_negotiation_class = JsonOnly
     http_method_names = ["get", "head"]
     schema = CustomerSchema()
+    # As they stand after this call was counted.
+    limits: tuple[LimitReading, ...] = ()
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Authenticate, check the scope, and count the call among those of the control plane."""
+        super().initial(request, *args, **kwargs)
+        answer = take_request(principal_of(request), request_id=id_of_request(request), operation=type(self).__name__)
+        self.limits = answer.limits
+        if answer.error is not None:
+            raise answer.error
+
+    def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """Add the limits to every answer, refusals included; tell the holder of a rotated key that it will end."""
+        response = super().finalize_response(request, response, *args, **kwargs)
+        for header, value in split_lines(limit_lines(self.limits)):
+            response.headers[header.decode()] = value.decode()
+        # Not `request.auth`: after a failed authentication asking for it would fail once more.
+        principal = vars(request).get("_auth")
+        if isinstance(principal, Principal):
+            for name, text in deprecation_headers(principal):
+                response.headers.setdefault(name, text)
+        return response
 
     def get_exception_handler(self) -> Any:
         """Return the renderer of the one error shape."""

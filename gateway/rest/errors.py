@@ -23,10 +23,12 @@ from gateway.errors import BodyInvalid, MethodNotAllowed
 
 logger = logging.getLogger(__name__)
 
+_REQUEST_ID = "_tollkeeper_request_id"
+
 
 def render_exception(exception: Exception, context: dict[str, Any]) -> Response:
     """Return the answer of an exception; a fault of ours is logged under the request id that the answer carries."""
-    request_id = make_id("req")
+    request_id = id_of_request(context.get("request"))
     error = _as_ours(exception, context)
     where = type(context.get("view")).__name__
     if error.status >= 500:
@@ -39,6 +41,17 @@ def render_exception(exception: Exception, context: dict[str, Any]) -> Response:
     if isinstance(error, MethodNotAllowed):
         headers["allow"] = str(error.details["allowed"])
     return Response(error.as_body(request_id=request_id), status=error.status, headers=headers)
+
+
+def id_of_request(request: Any) -> str:
+    """Return the id that a request's answer carries: one, whoever asks first."""
+    django_request = getattr(request, "_request", request)
+    known: str | None = getattr(django_request, _REQUEST_ID, None)
+    if known is None:
+        known = make_id("req")
+        if django_request is not None:
+            setattr(django_request, _REQUEST_ID, known)
+    return known
 
 
 def _as_ours(exception: Exception, context: dict[str, Any]) -> TollkeeperError:

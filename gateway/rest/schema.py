@@ -7,10 +7,18 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 
 from common.errors import AuthenticationFailed, InternalError, TollkeeperError
-from keys.errors import InsufficientScope
+from keys.errors import AddressNotAllowed, AuthenticationThrottled, InsufficientScope, LimitIsZero, RateLimitExceeded
 
 # What any endpoint can answer that asks for a key.
-_COMMON_ERRORS: tuple[type[TollkeeperError], ...] = (AuthenticationFailed, InsufficientScope, InternalError)
+_COMMON_ERRORS: tuple[type[TollkeeperError], ...] = (
+    AuthenticationFailed,
+    AuthenticationThrottled,
+    AddressNotAllowed,
+    InsufficientScope,
+    InternalError,
+    LimitIsZero,
+    RateLimitExceeded,
+)
 _REQUEST_ID_HEADER = {
     "x-request-id": {"description": "Names this answer in the server's log.", "schema": {"type": "string"}}
 }

@@ -8,15 +8,16 @@ from django.utils.dateparse import parse_date, parse_datetime
 from drf_spectacular.utils import OpenApiParameter, PolymorphicProxySerializer, extend_schema_field
 from rest_framework import serializers
 
-from billing.accounts import Balance
+from billing.funds import Funds
 from billing.models import UsageRecord, UsageStatus
-from billing.pricing import Rates
+from billing.pricing import Price
 from billing.tokens import TOKEN_CLASSES
 from billing.usage_queries import UsageGroup, UsageSelection
 from common.errors import InvalidRequest
 from common.money import format_usd
 from gateway.catalogue import ModelEntry
 from gateway.errors import ParameterUnknown
+from gateway.rest.pricing import PricingSerializer, present_pricing
 from keys.limit_rows import LimitStatus
 
 _DEFAULT_RANGE = timedelta(days=30)
@@ -25,21 +26,6 @@ _LARGEST_ID = 2**63 - 1
 # A day away from what datetime can hold: any offset can be taken off without an overflow.
 _FIRST_MOMENT = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MOMENT = datetime(9999, 1, 1, tzinfo=UTC)
-
-
-class PricingSerializer(serializers.Serializer[Any]):
-    """Plain decimals: USD per million tokens of each class, and USD per call."""
-
-    currency = serializers.CharField()
-    unit = serializers.CharField()
-    input = serializers.CharField()
-    cache_read = serializers.CharField()
-    cache_write = serializers.CharField()
-    output = serializers.CharField()
-    reasoning = serializers.CharField()
-    audio_input = serializers.CharField()
-    audio_output = serializers.CharField()
-    request = serializers.CharField(help_text="USD per call, whatever its tokens.")
 
 
 class ModelSerializer(serializers.Serializer[Any]):
@@ -66,12 +52,20 @@ class UsageTokensSerializer(serializers.Serializer[Any]):
     reasoning = serializers.IntegerField()
     audio_input = serializers.IntegerField()
     audio_output = serializers.IntegerField()
+    image_input = serializers.IntegerField()
+    image_output = serializers.IntegerField()
 
 
 class UsageTimingSerializer(serializers.Serializer[Any]):
     first_token = serializers.IntegerField(allow_null=True)
     upstream = serializers.IntegerField()
     total = serializers.IntegerField()
+
+
+class UsagePromptSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    version = serializers.CharField(help_text="The version that answered.")
+    label = serializers.CharField(allow_null=True, help_text="Null where the caller pinned a number.")  # type: ignore[assignment]
 
 
 class UsageSerializer(serializers.Serializer[Any]):
@@ -92,6 +86,7 @@ class UsageSerializer(serializers.Serializer[Any]):
     flags = serializers.ListField(child=serializers.CharField())
     end_user = serializers.CharField()
     tags = serializers.DictField()
+    prompt = UsagePromptSerializer(allow_null=True, help_text="The prompt that the call ran; null: none.")
     timing_ms = UsageTimingSerializer()
 
 
@@ -130,6 +125,7 @@ class UsagePageSerializer(serializers.Serializer[Any]):
 
 class LimitSerializer(serializers.Serializer[Any]):
     limit_name = serializers.CharField()
+    endpoint_class = serializers.CharField(allow_null=True, help_text="Null: over all classes together.")
     owner = serializers.CharField()
     set_by = serializers.CharField()
     limit = serializers.CharField()
@@ -137,12 +133,24 @@ class LimitSerializer(serializers.Serializer[Any]):
     remaining = serializers.CharField()
 
 
+class GrantLeftSerializer(serializers.Serializer[Any]):
+    left = serializers.CharField()
+    given = serializers.CharField()
+    expires_at = serializers.DateTimeField(allow_null=True)
+
+
 class BalanceSerializer(serializers.Serializer[Any]):
     object = serializers.CharField()
     currency = serializers.CharField()
-    posted = serializers.CharField()
-    held = serializers.CharField()
-    available = serializers.CharField()
+    posted = serializers.CharField(help_text="Received minus spent. Below zero: owed.")
+    held = serializers.CharField(help_text="Reserved by calls in flight.")
+    available = serializers.CharField(help_text="posted + credit_limit - held: what a new call may use.")
+    prepaid = serializers.CharField(help_text="Paid in and not spent.")
+    granted = serializers.CharField(help_text="Given and not spent; calls draw from it first.")
+    owed = serializers.CharField(help_text="Spent beyond all money, and not invoiced yet.")
+    receivable = serializers.CharField(help_text="On invoices that are not paid yet.")
+    credit_limit = serializers.CharField(help_text="The most that may be owed.")
+    grants = GrantLeftSerializer(many=True)
     limits = LimitSerializer(many=True)
 
 
@@ -152,6 +160,7 @@ class UsageFilter(serializers.Serializer[Any]):
     model = serializers.CharField(required=False)
     api_key = serializers.CharField(required=False, help_text="A key's public id, key_...")
     status = serializers.ChoiceField(required=False, choices=UsageStatus.choices)
+    prompt = serializers.CharField(required=False, help_text="A prompt's name.")
     group_by = serializers.ChoiceField(required=False, choices=[g.value for g in UsageGroup], default="none")
     limit = serializers.IntegerField(required=False, min_value=1, max_value=_MOST_RECORDS, default=100)
     before = serializers.IntegerField(
@@ -168,33 +177,40 @@ class UsageFilter(serializers.Serializer[Any]):
         fields = cls(data={name: query[name] for name in query if name not in ("from", "to")})
         fields.is_valid(raise_exception=True)
         values = fields.validated_data
-        # A second more than now: a record of this very moment belongs to "until now".
-        end = _moment(query.get("to"), "to") or datetime.now(UTC) + timedelta(seconds=1)
-        start = _moment(query.get("from"), "from") or max(end - _DEFAULT_RANGE, _FIRST_MOMENT)
-        if start >= end:
-            raise InvalidRequest("'from' must lie before 'to'.", param="from" if "from" in query else "to")
+        start, end = read_range(query)
         return UsageSelection(
             start=start,
             end=end,
             model=values.get("model"),
             api_key=values.get("api_key"),
             status=values.get("status"),
+            prompt=values.get("prompt"),
             group_by=UsageGroup(values["group_by"]),
             limit=values["limit"],
             before=values.get("before"),
         )
 
 
-USAGE_PARAMETERS: list[OpenApiParameter | type[serializers.Serializer[Any]]] = [
-    UsageFilter,
+def read_range(query: Any) -> tuple[datetime, datetime]:
+    """Return the half-open range of a query's `from` and `to`; 30 days up to now by default. Raises InvalidRequest."""
+    # A second more than now: a record of this very moment belongs to "until now".
+    end = _moment(query.get("to"), "to") or datetime.now(UTC) + timedelta(seconds=1)
+    start = _moment(query.get("from"), "from") or max(end - _DEFAULT_RANGE, _FIRST_MOMENT)
+    if start >= end:
+        raise InvalidRequest("'from' must lie before 'to'.", param="from" if "from" in query else "to")
+    return start, end
+
+
+RANGE_PARAMETERS = [
     OpenApiParameter(
         "from", str, description="First moment, an ISO date or date-time, UTC unless it says so. Default: 30 days ago."
     ),
     OpenApiParameter("to", str, description="First moment that is out of the range. Default: now."),
 ]
+USAGE_PARAMETERS: list[OpenApiParameter | type[serializers.Serializer[Any]]] = [UsageFilter, *RANGE_PARAMETERS]
 
 
-def present_model(model: ModelEntry, rates: Rates) -> dict[str, Any]:
+def present_model(model: ModelEntry, price: Price) -> dict[str, Any]:
     """Return a model in OpenAI's shape, with its sizes and what it costs a customer."""
     return {
         "id": model.name,
@@ -204,11 +220,7 @@ def present_model(model: ModelEntry, rates: Rates) -> dict[str, Any]:
         "description": model.description,
         "context_window": model.context_window,
         "max_output_tokens": model.max_output_tokens,
-        "pricing": {
-            "currency": "USD",
-            "unit": "1M tokens",
-            **{name: format_usd(getattr(rates, name)) for name in (*TOKEN_CLASSES, "request")},
-        },
+        "pricing": present_pricing(price),
     }
 
 
@@ -232,33 +244,54 @@ def present_usage(record: UsageRecord) -> dict[str, Any]:
         "flags": [flag for flag in record.flags.split(",") if flag],
         "end_user": record.end_user,
         "tags": record.tags,
+        "prompt": _present_prompt(record),
         "timing_ms": {"first_token": record.ttft_ms, "upstream": record.upstream_ms, "total": record.total_ms},
     }
 
 
-def present_balance(balance: Balance, limits: Iterable[LimitStatus]) -> dict[str, Any]:
+def _present_prompt(record: UsageRecord) -> dict[str, str | None] | None:
+    if not record.prompt:
+        return None
+    return {"name": record.prompt, "version": record.prompt_version, "label": record.prompt_label or None}
+
+
+def present_balance(funds: Funds, limits: Iterable[LimitStatus]) -> dict[str, Any]:
     """Return a customer's money and limits, exact."""
     return {
         "object": "balance",
         "currency": "USD",
-        "posted": format_usd(balance.posted_nanousd),
-        "held": format_usd(balance.held_nanousd),
-        "available": format_usd(balance.available_nanousd),
+        "posted": format_usd(funds.posted_nanousd),
+        "held": format_usd(funds.held_nanousd),
+        "available": format_usd(funds.available_nanousd),
+        "prepaid": format_usd(max(0, funds.prepaid_nanousd)),
+        "granted": format_usd(funds.granted_nanousd),
+        "owed": format_usd(funds.owed_nanousd),
+        "receivable": format_usd(funds.receivable_nanousd),
+        "credit_limit": format_usd(funds.credit_nanousd),
+        "grants": [
+            {
+                "left": format_usd(grant.rest_nanousd),
+                "given": format_usd(grant.amount_nanousd),
+                "expires_at": grant.expires_at,
+            }
+            for grant in funds.grants
+        ],
         "limits": [_present_limit(limit) for limit in limits],
     }
 
 
-def _present_limit(status: LimitStatus) -> dict[str, str]:
+def _present_limit(status: LimitStatus) -> dict[str, str | None]:
     def shown(value: int) -> str:
         return format_usd(value) if status.is_money else str(value)
 
     return {
         "limit_name": status.kind.value,
+        "endpoint_class": status.endpoint_class.value if status.endpoint_class else None,
         "owner": status.owner,
         "set_by": status.source,
         "limit": shown(status.limit),
         "used": shown(status.used),
-        "remaining": shown(max(0, status.limit - status.used)),
+        "remaining": shown(status.remaining),
     }
 
 

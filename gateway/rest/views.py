@@ -7,7 +7,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from billing.accounts import get_balance
+from billing.funds import read_funds
 from billing.usage_queries import UsageGroup, find_usage, group_usage, list_usage
 from common.clock import SYSTEM_CLOCK
 from common.errors import InvalidRequest, NotFound
@@ -109,7 +109,7 @@ class BalanceView(CustomerView):
         """Return the customer's money and the limits in force, with what is used of them now."""
         principal = principal_of(request)
         limits = read_limits(Sql(connection), principal, SYSTEM_CLOCK.now_us())
-        return Response(present_balance(get_balance(principal.customer_id), limits))
+        return Response(present_balance(read_funds(principal.customer_id), limits))
 
 
 def _callable_models(principal: Principal) -> dict[str, dict[str, Any]]:
@@ -122,7 +122,9 @@ def _callable_models(principal: Principal) -> dict[str, dict[str, Any]]:
     now_us = SYSTEM_CLOCK.now_us()
     found = {}
     for model in catalogue.models.values():
-        price = catalogue.prices.find_price(model.name, now_us)
+        price = catalogue.prices.find_price(
+            model.name, now_us, customer_id=principal.customer_id, plan_id=principal.plan_id
+        )
         if price is not None and principal.may_use_model(model.name) and model.deployments_for(principal.environment):
-            found[model.name] = present_model(model, price.rates)
+            found[model.name] = present_model(model, price)
     return found

@@ -4,8 +4,8 @@ from common.errors import AuthenticationFailed, TollkeeperError
 from gateway.admission.commands import FindPrincipal
 from gateway.calls import Exchange
 from gateway.runtime import Runtime
-from keys.errors import InsufficientScope
-from keys.principals import Principal, hashes_of
+from keys.errors import AddressNotAllowed, InsufficientScope
+from keys.principals import Principal, hashes_of, holds_key
 from keys.tokens import is_well_formed
 
 
@@ -13,7 +13,7 @@ async def authenticate(runtime: Runtime, exchange: Exchange) -> None:
     """Fill in the principal.
 
     Raises AuthenticationFailed for a key that is unknown, malformed, expired or revoked, or whose customer is
-    suspended; InsufficientScope for a key that may not call the operation.
+    suspended; AddressNotAllowed or InsufficientScope for one that may not call from there, or not the operation.
     """
     principal = runtime.find_cached_principal(exchange.token)
     exchange.principal_is_cached = principal is not None
@@ -26,11 +26,13 @@ async def authenticate(runtime: Runtime, exchange: Exchange) -> None:
 def accept_principal(runtime: Runtime, exchange: Exchange, principal: Principal | None) -> None:
     """Let the call go on for `principal`, the snapshot that counts from here on.
 
-    Raises AuthenticationFailed or InsufficientScope.
+    Raises AuthenticationFailed, AddressNotAllowed or InsufficientScope.
     """
     if principal is None or not principal.is_active(runtime.clerk.now_us):
         raise AuthenticationFailed
     exchange.principal = principal
+    if not principal.may_call_from(exchange.client_address):
+        raise AddressNotAllowed(address=exchange.client_address)
     if exchange.operation.scope not in principal.scopes:
         raise InsufficientScope(scope=exchange.operation.scope)
 
@@ -40,8 +42,9 @@ async def look_up(runtime: Runtime, token: str) -> Principal | None:
 
     A malformed token is looked up like any other, so that the time of the answer tells nothing about it.
     """
-    found = await runtime.clerk.submit(FindPrincipal(hashes=hashes_of(token, runtime.peppers)))
-    principal = found.principal if is_well_formed(token) else None
+    hashes = hashes_of(token, runtime.peppers)
+    found = (await runtime.clerk.submit(FindPrincipal(hashes=hashes))).principal
+    principal = found if found is not None and holds_key(found, hashes) and is_well_formed(token) else None
     runtime.keep_principal(token, principal)
     return principal
 

@@ -1,15 +1,21 @@
 """Is the call sane for this model and this key? Everything that needs no lock is refused here, with its numbers."""
 
-from gateway.calls import Exchange
+from gateway.calls import ChatCall, Exchange, Plan
 from gateway.errors import ContextLengthExceeded, InputTooLong, OutputTooLong
+from keys.principals import Principal
 
 
-def guard(exchange: Exchange) -> None:
+def guard(exchange: Exchange, now_us: int) -> None:
     """Raise OutputTooLong, InputTooLong or ContextLengthExceeded."""
     assert exchange.call is not None
     assert exchange.plan is not None
     assert exchange.principal is not None
-    call, plan, model = exchange.call, exchange.plan, exchange.plan.model
+    check_plan(exchange.call, exchange.plan, exchange.principal, now_us)
+
+
+def check_plan(call: ChatCall, plan: Plan, principal: Principal, now_us: int) -> None:
+    """Return when the call fits its model and its key. Raises like `guard`."""
+    model = plan.model
     if plan.output_tokens_per_choice > model.max_output_tokens:
         raise OutputTooLong(
             model=model.name,
@@ -17,7 +23,7 @@ def guard(exchange: Exchange) -> None:
             limit=model.max_output_tokens,
             param=call.max_output_parameter,
         )
-    cap = exchange.principal.max_input_tokens
+    cap = principal.max_input_tokens_at(now_us)
     if cap is not None and plan.input_tokens > cap:
         raise InputTooLong(input_tokens=plan.input_tokens, limit=cap)
     if plan.input_tokens + plan.output_tokens_per_choice > model.context_window:

@@ -1,30 +1,84 @@
 """body -> ChatCall: JSON, the openai package's own types, and the bounds that need no database."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import orjson
 
+from gateway.bounds import CallBounds
 from gateway.calls import ChatCall, Exchange
 from gateway.chat.counting import count_input
 from gateway.chat.parameters import check_parameters
-from gateway.errors import BodyInvalid, MessagesTooMany
+from gateway.chat.tags import read_end_user, read_tags
+from gateway.errors import BodyInvalid, MessagesTooMany, PriorityUnknown
+from gateway.prompt_requests import read_chat, read_run
+from gateway.routing import NO_WISH, RouteWish, take_wish
 from gateway.runtime import Runtime
+from gateway.structured.contracts import read_contract
+from gateway.truncating import take_truncation
 
 
 async def parse(runtime: Runtime, exchange: Exchange) -> None:
-    """Fill in the call and the count of its input.
+    """Fill in the call and the count of its input; or, for a call that names a prompt, what it asks of it.
 
-    Raises BodyInvalid, ParameterUnknown or MessagesTooMany.
+    Raises BodyInvalid, ParameterUnknown, MessagesTooMany, TagsInvalid, PriorityUnknown or OutputSchemaInvalid.
     """
     body = _read_json(exchange.raw_body)
+    if exchange.is_run:
+        exchange.prompt_request = read_run(body, exchange.prompt_name)
+        return
+    if body.get("prompt") is not None:
+        exchange.prompt_request = read_chat(body)
+        return
     check_parameters(body)
+    await accept_body(runtime, exchange, body)
+
+
+async def accept_body(runtime: Runtime, exchange: Exchange, body: dict[str, Any]) -> None:
+    """Fill in the call and the count of a body whose parameters are checked."""
+    exchange.call = read_body(
+        body,
+        bounds=runtime.bounds,
+        headers=exchange.headers,
+        always_streams=exchange.always_streams,
+        has_own_events=exchange.has_own_events,
+    )
+    exchange.dropped_messages = 0
+    exchange.input_count = await count_input(body, enough=runtime.clerk.catalogue.largest_window)
+
+
+def read_call(raw_body: bytes, *, bounds: CallBounds) -> ChatCall:
+    """Return the call of a raw body without headers. Raises as `parse`."""
+    body = _read_json(raw_body)
+    check_parameters(body)
+    return read_body(body, bounds=bounds)
+
+
+def read_body(
+    body: dict[str, Any],
+    *,
+    bounds: CallBounds,
+    headers: Mapping[bytes, bytes] = MappingProxyType({}),
+    always_streams: bool = False,
+    has_own_events: bool = False,
+) -> ChatCall:
+    """Return the canonical form of a checked body and its headers (names in lower case). Raises as `parse`."""
     messages = body["messages"]
     if not messages:
         raise BodyInvalid("'messages' is empty: a call needs at least one message.", param="messages")
-    if len(messages) > runtime.max_messages:
-        raise MessagesTooMany(count=len(messages), limit=runtime.max_messages)
-    exchange.call = _chat_call(body, always_streams=exchange.always_streams)
-    exchange.input_count = await count_input(body, enough=runtime.clerk.catalogue.largest_window)
+    if len(messages) > bounds.max_messages:
+        raise MessagesTooMany(count=len(messages), limit=bounds.max_messages)
+    wish = NO_WISH if "provider" not in body and "models" not in body else take_wish(body)
+    may_truncate = "truncation" in body and take_truncation(body)
+    call = _chat_call(body, always_streams=always_streams, headers=headers, wish=wish)
+    if may_truncate:
+        call = call._replace(may_truncate=True)
+    if call.contract is None or call.choices > 1:
+        return call
+    # What the client has of a wrong answer in the model's own chunks cannot be taken back.
+    can_ask_again = not call.is_stream or has_own_events
+    return call._replace(attempts=_most_attempts(bounds, headers, can_ask_again=can_ask_again))
 
 
 def _read_json(raw: bytes) -> dict[str, Any]:
@@ -37,7 +91,22 @@ def _read_json(raw: bytes) -> dict[str, Any]:
     return body
 
 
-def _chat_call(body: dict[str, Any], *, always_streams: bool) -> ChatCall:
+def _is_batch(body: dict[str, Any], headers: Mapping[bytes, bytes]) -> bool:
+    """Return whether the call said that it can wait: by our header, or by OpenAI's own word for it."""
+    priority = headers.get(b"x-priority", b"")
+    if priority not in (b"", b"interactive", b"batch"):
+        raise PriorityUnknown(given=priority.decode("latin-1"))
+    return priority == b"batch" or (not priority and body.get("service_tier") == "flex")
+
+
+def _tags_header(headers: Mapping[bytes, bytes]) -> str | None:
+    found = headers.get(b"x-tags")
+    return None if found is None else found.decode(errors="replace")
+
+
+def _chat_call(
+    body: dict[str, Any], *, always_streams: bool, headers: Mapping[bytes, bytes], wish: RouteWish
+) -> ChatCall:
     maximum, maximum_name = body.get("max_completion_tokens"), "max_completion_tokens"
     if maximum is None:
         maximum, maximum_name = body.get("max_tokens"), "max_tokens"
@@ -53,7 +122,6 @@ def _chat_call(body: dict[str, Any], *, always_streams: bool) -> ChatCall:
     stream_options = body.get("stream_options") or {}
     if stream_options and not is_stream:
         raise BodyInvalid("'stream_options' needs 'stream': true.", param="stream_options")
-    metadata = body.get("metadata")
     return ChatCall(
         model=body["model"],
         body=body,
@@ -62,6 +130,20 @@ def _chat_call(body: dict[str, Any], *, always_streams: bool) -> ChatCall:
         choices=choices,
         max_output_tokens=maximum,
         max_output_parameter=maximum_name,
-        end_user=str(body.get("user") or body.get("safety_identifier") or "")[:120],
-        tags=orjson.dumps(metadata).decode() if metadata else "{}",
+        end_user=read_end_user(body),
+        tags=read_tags(body.get("metadata"), _tags_header(headers)),
+        is_batch=_is_batch(body, headers),
+        contract=read_contract(body),
+        wish=wish,
     )
+
+
+def _most_attempts(bounds: CallBounds, headers: Mapping[bytes, bytes], *, can_ask_again: bool) -> int:
+    """Return how often the model may be asked for an answer that fits its schema."""
+    given = headers.get(b"x-max-attempts", b"").strip()
+    limit = bounds.attempts_limit
+    if given and not (given.isdigit() and 1 <= int(given[:4]) <= limit):
+        raise BodyInvalid(f"'x-max-attempts' must be a number from 1 to {limit}.", param="x-max-attempts")
+    if not can_ask_again:
+        return 1
+    return int(given) if given else min(bounds.attempts, limit)

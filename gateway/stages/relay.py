@@ -1,12 +1,13 @@
 """upstream -> customer: events pass as they are; what must be read is read on the way."""
 
 from time import perf_counter
-from typing import Any
 
 from gateway.admission.commands import NoteProgress
 from gateway.errors import UpstreamInterrupted, UpstreamInvalidAnswer
-from gateway.flight import Flight
-from gateway.upstreams.openai_dialect import UpstreamAnswer
+from gateway.flight import Chunk, Flight
+from gateway.structured.outputs import OutputText
+from gateway.upstreams.answer import UpstreamAnswer
+from gateway.upstreams.dialect import Event
 from gateway.upstreams.transcript import Transcript
 
 # What the call waits for while it hands bytes to its client: a client that takes none is gone.
@@ -24,6 +25,8 @@ async def relay_completion(flight: Flight, answer: UpstreamAnswer) -> bytes:
     flight.exchange.first_token = perf_counter()
     try:
         flight.transcript.read_completion(parsed)
+        if flight.output is not None:
+            flight.output.read_completion(parsed)
     except (AttributeError, TypeError, KeyError) as error:
         raise UpstreamInvalidAnswer(internal_detail=f"unreadable completion: {error!r}") from error
     if flight.transcript.characters > _most_characters(flight):
@@ -41,13 +44,16 @@ async def relay_stream(flight: Flight, answer: UpstreamAnswer) -> None:
     next_note = perf_counter() + _FIRST_NOTE_SECONDS
     most_characters = _most_characters(flight)
     async for events in answer.read_events():
-        chunks = _read(events, transcript)
+        transcript.known_input = answer.known_input
+        chunks = _read(events, transcript, flight.output)
         if transcript.characters > most_characters:
             # Before it is counted: that would hold up the event loop.
             raise UpstreamInvalidAnswer(internal_detail=f"more than {most_characters} characters of text")
         now = perf_counter()
         if chunks:
             exchange.first_token = exchange.first_token or now
+            if flight.recording is not None:
+                flight.recording.extend(raw for raw, _ in chunks)
             await _hand_on(flight, chunks)
         if now > next_note:
             next_note = now + _NOTE_EVERY_SECONDS
@@ -56,7 +62,7 @@ async def relay_stream(flight: Flight, answer: UpstreamAnswer) -> None:
         raise UpstreamInterrupted(internal_detail="the stream ended without a finish reason")
 
 
-def _read(events: list[tuple[bytes, dict[str, Any]]], transcript: Transcript) -> list[bytes]:
+def _read(events: list[Event], transcript: Transcript, output: OutputText | None) -> list[Chunk]:
     """Take events in and return those that are for the customer: all but a chunk that only carries usage."""
     chunks = []
     try:
@@ -64,13 +70,15 @@ def _read(events: list[tuple[bytes, dict[str, Any]]], transcript: Transcript) ->
             if transcript.read_chunk(parsed):
                 transcript.usage_chunk = parsed
             else:
-                chunks.append(raw)
+                chunks.append((raw, parsed))
+                if output is not None:
+                    output.read_chunk(parsed)
     except (AttributeError, TypeError, KeyError) as error:
         raise UpstreamInvalidAnswer(internal_detail=f"unreadable chunk: {error!r}") from error
     return chunks
 
 
-async def _hand_on(flight: Flight, chunks: list[bytes]) -> None:
+async def _hand_on(flight: Flight, chunks: list[Chunk]) -> None:
     control, deployment = flight.control, flight.exchange.deployment
     assert deployment is not None
     if control.is_client_gone:

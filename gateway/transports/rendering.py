@@ -1,52 +1,81 @@
-"""What answers say about themselves: headers, and the `tollkeeper` object in bodies and final events."""
+"""What answers say about themselves: headers, and the `tollkeeper` object in bodies and final events.
+
+Headers are lines of text, each with its CRLF, as they go over the wire: of two dozen headers, pairs would be made and
+taken apart again on every call. `split_lines` makes pairs for who needs them.
+"""
 
 from typing import Any
 
+from django.utils.http import http_date
+
 from common.money import format_usd
-from gateway.calls import Exchange, Receipt
-from keys.limits import LimitKind, LimitReading
-
-_LIMIT_HEADERS = {
-    kind: tuple(f"x-ratelimit-{part}-{kind.value}".encode() for part in ("limit", "remaining", "reset"))
-    for kind in LimitKind
-}
+from gateway.calls import Attempt, Exchange, PromptMark, Receipt
+from gateway.limit_headers import limit_lines
+from keys.principals import Principal
 
 
-def limit_headers(limits: tuple[LimitReading, ...]) -> list[tuple[bytes, bytes]]:
-    """Return `x-ratelimit-{limit,remaining,reset}-{kind}` for each rate limit; reset is in seconds until full."""
-    headers = []
-    for reading in limits:
-        limit, remaining, reset = _LIMIT_HEADERS[reading.kind]
-        headers.append((limit, b"%d" % reading.limit))
-        headers.append((remaining, b"%d" % reading.remaining))
-        headers.append((reset, b"%d" % reading.reset_seconds))
-    return headers
-
-
-def exchange_headers(exchange: Exchange) -> list[tuple[bytes, bytes]]:
+def exchange_lines(exchange: Exchange) -> str:
     """Return what is known of a call when the head of its answer leaves."""
-    headers = [(b"x-request-id", exchange.request_id.encode()), *limit_headers(exchange.limits)]
+    lines = f"x-request-id: {exchange.request_id}\r\n{limit_lines(exchange.limits)}"
+    is_key_deprecated = exchange.principal is not None and exchange.principal.deprecated_us is not None
+    if exchange.principal is not None and is_key_deprecated:
+        lines += "".join(f"{name}: {value}\r\n" for name, value in deprecation_headers(exchange.principal))
+    if exchange.prompt_mark is not None:
+        lines += _prompt_lines(exchange.prompt_mark, is_deprecation_told=is_key_deprecated)
+    if exchange.replayed is not None:
+        lines += "idempotent-replayed: true\r\n"
+    if exchange.dropped_messages:
+        lines += f"x-truncated-messages: {exchange.dropped_messages}\r\n"
     if exchange.plan is not None:
-        headers.append((b"x-model", exchange.plan.model.name.encode()))
+        lines += f"x-model: {exchange.plan.model.name}\r\n"
     if exchange.deployment is not None:
-        headers.append((b"x-upstream", exchange.deployment.upstream.name.encode()))
+        lines += f"x-upstream: {exchange.deployment.upstream.name}\r\n"
+    return lines
+
+
+def split_lines(lines: str) -> list[tuple[bytes, bytes]]:
+    """Return header lines as ASGI's pairs."""
+    pairs = []
+    for line in lines.encode().split(b"\r\n")[:-1]:
+        name, _, value = line.partition(b": ")
+        pairs.append((name, value))
+    return pairs
+
+
+def deprecation_headers(principal: Principal) -> list[tuple[str, str]]:
+    """Return what tells that a key has been rotated: since when (RFC 9745), and when it ends (RFC 8594)."""
+    if principal.deprecated_us is None:
+        return []
+    headers = [("deprecation", f"@{principal.deprecated_us // 1_000_000}")]
+    if principal.expires_us is not None:
+        headers.append(("sunset", http_date(principal.expires_us // 1_000_000)))
     return headers
 
 
-def receipt_headers(receipt: Receipt) -> list[tuple[bytes, bytes]]:
+def _prompt_lines(mark: PromptMark, *, is_deprecation_told: bool) -> str:
+    lines = f"x-prompt: {mark.name}@{mark.version}\r\n"
+    # There is one Deprecation header: that of the key itself says more.
+    if mark.deprecated_us is not None and not is_deprecation_told:
+        lines += f"deprecation: @{mark.deprecated_us // 1_000_000}\r\n"
+        if mark.sunset_us is not None:
+            lines += f"sunset: {http_date(mark.sunset_us // 1_000_000)}\r\n"
+    return lines
+
+
+def receipt_lines(receipt: Receipt) -> str:
     """Return what is known once a call is settled."""
-    return [
-        (b"x-cost-usd", format_usd(receipt.charged_nanousd).encode()),
-        (b"x-balance-usd", format_usd(receipt.available_nanousd).encode()),
-        (b"x-overhead-ms", b"%.2f" % receipt.overhead_ms),
-        (b"x-upstream-ms", b"%.2f" % receipt.upstream_ms),
-    ]
+    return (
+        f"x-cost-usd: {format_usd(receipt.charged_nanousd)}\r\n"
+        f"x-balance-usd: {format_usd(receipt.available_nanousd)}\r\n"
+        f"x-overhead-ms: {receipt.overhead_ms:.2f}\r\n"
+        f"x-upstream-ms: {receipt.upstream_ms:.2f}\r\n"
+    )
 
 
 def receipt_body(receipt: Receipt) -> dict[str, Any]:
     """Return the `tollkeeper` object of a settled call."""
     tokens = receipt.tokens
-    return {
+    body: dict[str, Any] = {
         "request_id": receipt.request_id,
         "model": receipt.model,
         "upstream": receipt.upstream,
@@ -64,3 +93,56 @@ def receipt_body(receipt: Receipt) -> dict[str, Any]:
             "overhead": round(receipt.overhead_ms, 2),
         },
     }
+    if receipt.dropped_messages:
+        body["truncation"] = {"dropped_messages": receipt.dropped_messages}
+    if receipt.attempts:
+        body["attempts"] = [_attempt_body(attempt) for attempt in receipt.attempts]
+    return body
+
+
+def run_start(exchange: Exchange) -> dict[str, Any]:
+    """Return what is known of a prompt run when it begins to answer."""
+    assert exchange.plan is not None
+    assert exchange.prompt_mark is not None
+    return {
+        "id": exchange.request_id,
+        "prompt": prompt_body(exchange.prompt_mark),
+        "model": exchange.plan.model.name,
+    }
+
+
+def run_body(exchange: Exchange, receipt: Receipt) -> dict[str, Any]:
+    """Return a whole prompt run (`gateway.runs.PromptRun`)."""
+    told = receipt_body(receipt)
+    assert receipt.prompt is not None
+    return {
+        "id": receipt.request_id,
+        "output": exchange.output,
+        "finish_reason": receipt.finish_reason or None,
+        "prompt": prompt_body(receipt.prompt),
+        "model": receipt.model,
+        "usage": told["usage"],
+        "cost": {"usd": told["cost_usd"], "balance_usd": told["balance_usd"]},
+        "timing": told["timing_ms"],
+        "attempts": told["attempts"],
+    }
+
+
+def prompt_body(mark: PromptMark) -> dict[str, Any]:
+    """Return how an answer names the version behind it."""
+    return {"name": mark.name, "version": mark.version, "label": mark.label}
+
+
+def _attempt_body(attempt: Attempt) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "upstream": attempt.upstream,
+        "outcome": attempt.outcome,
+        "finish_reason": attempt.finish_reason or None,
+        "input_tokens": attempt.tokens.input_total,
+        "output_tokens": attempt.tokens.output_total,
+        "cost_usd": format_usd(attempt.cost_nanousd),
+        "upstream_ms": round(attempt.upstream_ms, 2),
+    }
+    if attempt.problems:
+        body["problems"] = attempt.problems
+    return body

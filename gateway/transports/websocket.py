@@ -1,7 +1,8 @@
 """The WebSocket transport, a Channels consumer: several calls at once on one socket.
 
 Client to server: `{"type": "auth", "api_key": ...}` first unless the handshake had an Authorization header;
-`{"type": "call", "id": ..., "body": {...}}`; `{"type": "cancel", "id": ...}`.
+`{"type": "call", "id": ..., "body": {...}}`; `{"type": "run", "id": ..., "prompt": ..., "body": {...}}`;
+`{"type": "cancel", "id": ...}`.
 Server to client: `ready`, and for each call `start`, `delta` (with `seq`), then exactly one of `done` and `error`.
 The key is looked up and admitted anew for every call. Close codes are in `CloseCode`.
 """
@@ -16,15 +17,25 @@ import orjson
 from channels.generic.websocket import AsyncWebsocketConsumer
 
 from common.errors import AuthenticationFailed, InvalidRequest, TollkeeperError
+from gateway.abuse import count_failure
+from gateway.attempts import openai_usage
 from gateway.calls import Exchange, Receipt
 from gateway.control import CallControl, StopReason
 from gateway.errors import BodyTooLarge, ClientStalled, ServerDraining, SocketCallsTooMany
-from gateway.operations import CHAT_COMPLETIONS
+from gateway.flight import Chunk
+from gateway.limit_headers import limit_object
+from gateway.operations import CHAT_COMPLETIONS, PROMPT_RUNS, Route
 from gateway.pipeline import run_call
 from gateway.runtime import Runtime, get_runtime
 from gateway.stages.authenticate import authenticate
-from gateway.transports.http import abort_connection, client_address_of, find_bearer_token
-from gateway.transports.rendering import receipt_body
+from gateway.streams.composing import Composer, make_composer
+from gateway.streams.gathering import Gathering
+from gateway.streams.pulse import Pulse
+from gateway.transports.http import client_address_of, find_bearer_token, headers_of
+from gateway.transports.rendering import prompt_body, receipt_body, run_body
+from gateway.transports.uvicorn_cycle import abort_connection
+from keys.errors import InsufficientScope
+from keys.scopes import Scope
 
 logger = logging.getLogger(__name__)
 
@@ -59,13 +70,18 @@ class StreamConsumer(AsyncWebsocketConsumer):
         self._authentication_timer: asyncio.TimerHandle | None = None
         self._runtime: Runtime
         self._is_closed = False
+        # Of the handshake.
+        self._headers: dict[bytes, bytes] = {}
+        self._address: str | None = None
 
     async def connect(self) -> None:
         """Accept the socket; a wrong key in the handshake is answered and closed, like one in the first message."""
         self._runtime = await get_runtime()
         self._runtime.sockets.add(self)
+        self._headers = headers_of(self.scope)
+        self._address = client_address_of(self.scope, self._headers)
         await self.accept()
-        token = find_bearer_token(self.scope)
+        token = find_bearer_token(self._headers)
         if token is not None:
             await self._authenticate(token)
             return
@@ -82,16 +98,17 @@ class StreamConsumer(AsyncWebsocketConsumer):
                 case _ if self._token is None:
                     raise AuthenticationFailed
                 case "call":
-                    await self._begin_call(message)
+                    await self._begin_call(message, Route(CHAT_COMPLETIONS))
+                case "run":
+                    await self._begin_call(message, Route(PROMPT_RUNS, _prompt_name(message)))
                 case "cancel":
                     control = self._calls.get(str(message.get("id")))
                     if control is not None:
                         control.stop(StopReason.CLIENT_CANCELLED)
                 case other:
-                    raise InvalidRequest(f"Unknown message type {other!r}: send auth, call or cancel.", param="type")
-        except AuthenticationFailed as error:
-            await self.send_event({"type": "error", "id": None, **error.as_body(request_id=None)})
-            await self._end(CloseCode.UNAUTHENTICATED)
+                    raise InvalidRequest(f"Unknown type {other!r}: send auth, call, run or cancel.", param="type")
+        except AuthenticationFailed as failure:
+            await self._refuse(failure)
         except TollkeeperError as error:
             await self.send_event({"type": "error", "id": None, **error.as_body(request_id=None)})
             await self._end(CloseCode.BAD_MESSAGE)
@@ -147,17 +164,25 @@ class StreamConsumer(AsyncWebsocketConsumer):
 
     async def _authenticate(self, token: str) -> None:
         self._stop_timer()
-        exchange = Exchange(operation=CHAT_COMPLETIONS, token=token, raw_body=b"")
+        exchange = Exchange(operation=CHAT_COMPLETIONS, token=token, raw_body=b"", client_address=self._address)
         try:
             await authenticate(self._runtime, exchange)
-        except TollkeeperError as error:
-            await self.send_event({"type": "error", "id": None, **error.as_body(request_id=None)})
-            await self._end(CloseCode.UNAUTHENTICATED)
+        except InsufficientScope as failure:
+            if exchange.principal is None or Scope.PROMPTS_RUN not in exchange.principal.scopes:
+                await self._refuse(failure)
+                return
+        except TollkeeperError as failure:
+            await self._refuse(failure)
             return
         self._token = token
         await self.send_event({"type": "ready"})
 
-    async def _begin_call(self, message: dict[str, Any]) -> None:
+    async def _refuse(self, failure: TollkeeperError) -> None:
+        error = await count_failure(failure, self._address)
+        await self.send_event({"type": "error", "id": None, **error.as_body(request_id=None)})
+        await self._end(CloseCode.UNAUTHENTICATED)
+
+    async def _begin_call(self, message: dict[str, Any], route: Route) -> None:
         call_id = message.get("id")
         if not isinstance(call_id, str) or not 0 < len(call_id) <= _MOST_ID_CHARACTERS:
             raise InvalidRequest(f"A call needs an 'id' of 1 to {_MOST_ID_CHARACTERS} characters.", param="id")
@@ -165,13 +190,16 @@ class StreamConsumer(AsyncWebsocketConsumer):
             raise InvalidRequest(f"The id '{call_id}' names a call that is still running.", param="id")
         assert self._token is not None
         exchange = Exchange(
-            operation=CHAT_COMPLETIONS,
+            operation=route.operation,
+            prompt_name=route.prompt_name,
             token=self._token,
             raw_body=orjson.dumps(message.get("body")),
             always_streams=True,
-            client_address=client_address_of(self.scope, self._runtime),
+            has_own_events=True,
+            client_address=self._address,
+            headers=self._headers,
         )
-        sink = SocketSink(self, call_id)
+        sink = SocketSink(self, call_id, self._runtime.pulse)
         error: TollkeeperError | None = None
         if len(self._calls) >= self._runtime.websocket_calls_limit:
             error = SocketCallsTooMany(limit=self._runtime.websocket_calls_limit)
@@ -181,7 +209,9 @@ class StreamConsumer(AsyncWebsocketConsumer):
             await sink.fail(exchange, error, None)
             return
         control = self._calls[call_id] = CallControl()
-        self._run_aside(self._run_call(exchange, control, sink))
+        task = asyncio.create_task(self._run_call(exchange, control, sink))
+        control.begin(task)
+        self._keep(task)
 
     async def _run_call(self, exchange: Exchange, control: CallControl, sink: "SocketSink") -> None:
         try:
@@ -206,7 +236,9 @@ class StreamConsumer(AsyncWebsocketConsumer):
             logger.debug("the client has gone before its socket was closed with %s", code)
 
     def _run_aside(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(coroutine)
+        self._keep(asyncio.create_task(coroutine))
+
+    def _keep(self, task: "asyncio.Task[None]") -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -216,14 +248,23 @@ class StreamConsumer(AsyncWebsocketConsumer):
             self._authentication_timer = None
 
 
+def _prompt_name(message: dict[str, Any]) -> str:
+    name = message.get("prompt")
+    if not isinstance(name, str) or not name:
+        raise InvalidRequest("A run needs 'prompt', the name of a prompt.", param="prompt")
+    return name
+
+
 class SocketSink:
     """One call's events on a socket."""
 
-    def __init__(self, consumer: StreamConsumer, call_id: str) -> None:
+    def __init__(self, consumer: StreamConsumer, call_id: str, pulse: Pulse) -> None:
         self._consumer = consumer
         self.call_id = call_id
         self._id_json = orjson.dumps(call_id).decode()
         self._sequence = 0
+        self._gathering = Gathering(pulse, self._send_gathered)
+        self._composer: Composer | None = None
         self.has_begun = False
         self.was_unauthenticated = False
 
@@ -231,6 +272,7 @@ class SocketSink:
         """Send `start`: request id, model, upstream, limits."""
         self.has_begun = True
         assert exchange.plan is not None
+        self._composer = make_composer(exchange)
         await self._consumer.send_event(
             {
                 "type": "start",
@@ -238,38 +280,50 @@ class SocketSink:
                 "request_id": exchange.request_id,
                 "model": exchange.plan.model.name,
                 "upstream": exchange.deployment.upstream.name if exchange.deployment else None,
-                "limits": {
-                    reading.kind.value: {
-                        "limit": reading.limit,
-                        "remaining": reading.remaining,
-                        "reset_seconds": reading.reset_seconds,
-                    }
-                    for reading in exchange.limits
-                },
+                **({"prompt": prompt_body(exchange.prompt_mark)} if exchange.prompt_mark is not None else {}),
+                "limits": limit_object(exchange.limits),
             }
         )
 
-    async def send_chunks(self, chunks: list[bytes]) -> None:
-        """Send a `delta` for each chunk."""
-        for chunk in chunks:
-            text = f'{{"type":"delta","id":{self._id_json},"seq":{self._sequence},"data":{chunk.decode()}}}'
+    async def send_chunks(self, chunks: list[Chunk]) -> None:
+        """Send a `delta`, or a `partial`, for a few chunks at a time."""
+        await self._gathering.add(chunks)
+
+    async def _send_gathered(self, chunks: list[Chunk]) -> None:
+        assert self._composer is not None
+        for kind, fields in self._composer.compose(chunks):
+            text = f'{{"type":"{kind}","id":{self._id_json},"seq":{self._sequence},{fields.decode()}}}'
             self._sequence += 1
             await self._consumer.send_raw(text)
+
+    def begin_again(self) -> None:
+        """Begin the value anew; the next `partial` has the number of its attempt."""
+        self._gathering.drop()
+        if self._composer is not None:
+            self._composer.begin_again()
 
     async def finish(self, exchange: Exchange, receipt: Receipt, usage_chunk: dict[str, Any] | None) -> None:
         """Send `done`: the upstream's usage and the receipt. The id is free again from then on."""
         if not self.has_begun:
             await self.begin(exchange)
+        await self._gathering.flush()
         self._consumer.end_call(self.call_id)
-        await self._consumer.send_event(
-            {
-                "type": "done",
-                "id": self.call_id,
-                "seq": self._sequence,
-                "usage": (usage_chunk or {}).get("usage"),
-                "tollkeeper": receipt_body(receipt),
-            }
-        )
+        if exchange.is_run:
+            run = run_body(exchange, receipt)
+            done = {"type": "done", "id": self.call_id, "seq": self._sequence, "run": run}
+            await self._consumer.send_event(done)
+            return
+        event: dict[str, Any] = {
+            "type": "done",
+            "id": self.call_id,
+            "seq": self._sequence,
+            "usage": openai_usage(receipt.tokens) if len(receipt.attempts) > 1 else (usage_chunk or {}).get("usage"),
+            "tollkeeper": receipt_body(receipt),
+        }
+        assert exchange.call is not None
+        if exchange.call.contract is not None:
+            event["output"] = exchange.output
+        await self._consumer.send_event(event)
 
     async def answer(self, exchange: Exchange, receipt: Receipt, body: bytes) -> None:
         """Never asked for: calls on a socket always stream."""
@@ -282,12 +336,15 @@ class SocketSink:
         if isinstance(error, ClientStalled):
             self._consumer.give_up()
             return
+        await self._gathering.flush()
         event = {
             "type": "error",
             "id": self.call_id,
             "seq": self._sequence,
             **error.as_body(request_id=exchange.request_id),
         }
+        if exchange.limits and not self.has_begun:
+            event["limits"] = limit_object(exchange.limits)
         if receipt is not None:
             event["tollkeeper"] = receipt_body(receipt)
         await self._consumer.send_event(event)

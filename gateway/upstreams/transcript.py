@@ -3,7 +3,7 @@
 from typing import Any
 
 from billing.tokens import NO_TOKENS, TokenCounts
-from billing.usage import SplitUsage, split_openai_usage
+from billing.usage import SplitUsage, split_usage
 from gateway.chat.counting import count_text
 
 
@@ -14,7 +14,11 @@ class Transcript:
         self.usage: SplitUsage | None = None
         # The chunk that only carried usage, where there was one.
         self.usage_chunk: dict[str, Any] | None = None
+        # The provider's figures of the input, which some give before they answer.
+        self.known_input: TokenCounts | None = None
         self.finish_reason = ""
+        # Which of its tiers the provider says it served the call by.
+        self.service_tier = ""
         # Of all text so far.
         self.characters = 0
         self._texts: list[str] = []
@@ -27,6 +31,9 @@ class Transcript:
     def read_chunk(self, chunk: dict[str, Any]) -> bool:
         """Take one chunk in; return True for a chunk that only carries usage."""
         choices = chunk["choices"]
+        tier = chunk.get("service_tier")
+        if tier:
+            self.service_tier = str(tier)[:30]
         usage = chunk.get("usage")
         if usage:
             self._read_usage(usage)
@@ -48,6 +55,7 @@ class Transcript:
 
     def read_completion(self, completion: dict[str, Any]) -> None:
         """Take a whole completion in."""
+        self.service_tier = str(completion.get("service_tier") or "")[:30]
         usage = completion.get("usage")
         if usage:
             self._read_usage(usage)
@@ -77,10 +85,14 @@ class Transcript:
     def estimate(self, *, input_tokens: int) -> TokenCounts:
         """Return the usage as far as we can tell without the provider's figures."""
         output = self.count_output()
-        return TokenCounts(input=input_tokens, output=output) if output else NO_TOKENS
+        return self.estimate_input(input_tokens=input_tokens)._replace(output=output) if output else NO_TOKENS
+
+    def estimate_input(self, *, input_tokens: int) -> TokenCounts:
+        """Return the input's classes: the provider's figures where it gave any, else our count."""
+        return self.known_input or TokenCounts(input=input_tokens)
 
     def _read_usage(self, usage: object) -> None:
-        found = split_openai_usage(usage) if isinstance(usage, dict) else None
+        found = split_usage(usage) if isinstance(usage, dict) else None
         if found is None:
             self.flags.append("usage_unreadable")
         else:
@@ -92,8 +104,10 @@ class Transcript:
             if text and isinstance(text, str):
                 self._texts.append(text)
                 self.characters += len(text)
-        for call in message.get("tool_calls") or ():
-            function = call.get("function") or {}
+        functions = [call.get("function") or {} for call in message.get("tool_calls") or ()]
+        if message.get("function_call"):
+            functions.append(message["function_call"])
+        for function in functions:
             text = f"{function.get('name') or ''}{function.get('arguments') or ''}"
             self._texts.append(text)
             self.characters += len(text)

@@ -2,6 +2,7 @@ import io
 import re
 import textwrap
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from gateway.declarations.document import DeclarationsInvalid
 from gateway.models import Deployment, Model, Upstream
 from gateway.readiness import find_callable_models
 from gateway.secrets import decrypt_secret
-from keys.issuing import revoke_key
+from keys.issuing import revoke_key, rotate_key
 from keys.models import ApiKey, Customer, KeyEnvironment, Plan
 from keys.tokens import make_token
 from tests.factories import find_principal, make_customer, make_key, make_model, make_plan, make_upstream
@@ -107,6 +108,14 @@ def test_the_benchmark_declares_itself_in_this_format() -> None:
 
 
 # ---- changes
+
+
+def test_a_declared_key_that_was_rotated_is_known_by_its_successor() -> None:
+    old = make_key(make_customer(name="Acme"), name="backend").key
+    new = rotate_key(key_id=old.pk, overlap=timedelta(hours=1), reason="x", author="tests")
+    apply("keys: [{name: backend, customer: Acme, limits: {concurrency: 3}}]")
+    assert find_principal(new.token).key_limits.concurrency == 3
+    assert set(ApiKey.objects.filter(name="backend").values_list("concurrency", flat=True)) == {3}
 
 
 def test_only_the_fields_that_the_file_names_change() -> None:
@@ -264,6 +273,15 @@ def test_a_key_changes_rights_but_never_its_secret() -> None:
     }
     principal = find_principal(token)
     assert (principal.environment, principal.allowed_models) == ("test", ("a", "b-*"))
+    apply(
+        text.replace("allowed_models: [a]", "allowed_prompts: [p-*], allowed_networks: ['2001:db8::/32', 192.0.2.7]"),
+        T=token,
+    )
+    principal = find_principal(token)
+    assert principal.allowed_prompts == ("p-*",)
+    assert [str(network) for network in principal.allowed_networks] == ["2001:db8::/32", "192.0.2.7/32"]
+    ((_, field, message),) = problems(text.replace("allowed_models: [a]", "allowed_networks: [10.0.0.1/8]"), T=token)
+    assert (field, "10.0.0.1/8" in message) == ("keys[0].allowed_networks", True)
     ((_, field, message),) = problems(text, T=other)
     assert field == "keys[0].token_env"
     assert other not in message
@@ -446,7 +464,7 @@ def test_the_command_ends_with_every_problem(written: Callable[[str], str]) -> N
         f"3 problems in {path}; nothing was changed.",
         f"{path}:2: plans[0].slug: is required",
         f"{path}:2: plans[0].slugg: unknown field; did you mean 'slug'?",
-        f"{path}:3: plans[1].colour: unknown field; known: slug, name, description, limits",
+        f"{path}:3: plans[1].colour: unknown field; known: slug, name, description, paid, limits, prices",
     ]
 
 

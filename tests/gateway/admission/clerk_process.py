@@ -12,11 +12,14 @@ import django
 
 django.setup()
 
-from django.db import connections  # noqa: E402 - Django has to be set up first
+from django.db import connection, connections  # noqa: E402 - Django has to be set up first
 
 from common.clock import FrozenClock  # noqa: E402
 from gateway.admission.clerk import Clerk  # noqa: E402
 from gateway.admission.commands import Admitted, FindPrincipal, Refused  # noqa: E402
+from keys.control_limits import take_control_request  # noqa: E402
+from keys.limit_values import EndpointClass  # noqa: E402
+from tests.conftest import NOON_US  # noqa: E402
 from tests.factories import FundedCall, known_call  # noqa: E402
 
 
@@ -36,12 +39,19 @@ async def serve(clock: FrozenClock) -> None:
 async def _carry_out(clerk: Clerk, order: dict[str, Any]) -> dict[str, Any]:
     if order["do"] == "admit":
         call = await _find_call(order)
-        questions = [call.admit(amount_nanousd=order["amount_nanousd"]) for _ in range(order["count"])]
+        question_class = order.get("endpoint_class", EndpointClass.CHAT)
+        questions = [
+            call.admit(amount_nanousd=order["amount_nanousd"])._replace(endpoint_class=question_class)
+            for _ in range(order["count"])
+        ]
         answers = await asyncio.gather(*(clerk.submit(question) for question in questions))
         return {
             "passed": [answer.request_id for answer in answers if isinstance(answer, Admitted)],
             "refused": [answer.error.code for answer in answers if isinstance(answer, Refused)],
         }
+    if order["do"] == "control":
+        call = await _find_call(order)
+        return {"passed": await asyncio.to_thread(_take_control_requests, call, order["count"])}
     if order["do"] == "settle":
         call = await _find_call(order)
         settlements = [call.settle(id, cost_nanousd=order["cost_nanousd"]) for id in order["request_ids"]]
@@ -49,6 +59,15 @@ async def _carry_out(clerk: Clerk, order: dict[str, Any]) -> dict[str, Any]:
         return {"charged": [answer.charged_nanousd for answer in settled]}
     await clerk.submit(FindPrincipal(hashes=("0",)))
     return {}
+
+
+def _take_control_requests(call: FundedCall, count: int) -> int:
+    """Return how many calls of the control plane passed."""
+    try:
+        answers = [take_control_request(connection, call.principal, NOON_US) for _ in range(count)]
+        return sum(answer.error is None for answer in answers)
+    finally:
+        connections.close_all()
 
 
 async def _find_call(order: dict[str, Any]) -> FundedCall:

@@ -1,6 +1,5 @@
 """One transaction of many decisions: every hold is resolved once, and the counters are what the rows add up to."""
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -9,8 +8,9 @@ from django.db import OperationalError
 
 from billing.accounts import get_balance
 from billing.models import Hold, Transfer, UsageRecord, UsageSource, UsageStatus
-from billing.tokens import TokenCounts
+from billing.tokens import TOKEN_CLASSES, TokenCounts
 from common.clock import FrozenClock, from_us
+from common.sql import DurableTransaction
 from gateway.admission import batch
 from gateway.admission.batch import BatchContext
 from gateway.admission.commands import (
@@ -58,13 +58,13 @@ def test_a_call_is_held_then_posted_and_recorded(context: BatchContext, clock: F
     assert get_balance(call.customer_id).available_nanousd == 600
     assert_books_agree(call.customer_id)
     clock.advance(seconds=3)
-    tokens = TokenCounts(input=1, cache_read=2, cache_write=3, output=4, reasoning=5, audio_input=6, audio_output=7)
+    tokens = TokenCounts(**{name: number for number, name in enumerate(TOKEN_CLASSES, start=1)})
     (settled,) = run(call.settle(request_id, cost_nanousd=150, tokens=tokens, started_us=NOON_US), context=context)
     assert settled == Settled(charged_nanousd=150, available_nanousd=850)
     assert _kinds(request_id) == ["pending", "post"]
     record = UsageRecord.objects.get(request_id=request_id)
     assert (record.started_at, record.settled_at) == (from_us(NOON_US), from_us(NOON_US + 3_000_000))
-    assert [getattr(record, f"{name}_tokens") for name in tokens.__dataclass_fields__] == [1, 2, 3, 4, 5, 6, 7]
+    assert [getattr(record, f"{name}_tokens") for name in TOKEN_CLASSES] == list(range(1, 10))
     assert (record.cost_nanousd, record.charged_nanousd, record.source) == (150, 150, "provider")
     assert not Hold.objects.filter(request_id=request_id).exists()
     assert_books_agree(call.customer_id)
@@ -126,7 +126,7 @@ def test_the_last_use_of_a_key_is_noted_once_a_minute(context: BatchContext, clo
     def used_at() -> datetime | None:
         return ApiKey.objects.get(pk=call.principal.key_id).last_used_at
 
-    run(replace(call.admit(), client_address="192.0.2.7"), context=context)
+    run(call.admit()._replace(client_address="192.0.2.7"), context=context)
     assert used_at() == from_us(NOON_US)
     assert ApiKey.objects.get(pk=call.principal.key_id).last_used_address == "192.0.2.7"
     clock.advance(seconds=59)
@@ -163,7 +163,7 @@ def test_a_commit_that_got_through_although_its_answer_did_not_is_not_repeated(
     settlement = call.settle(request_id, cost_nanousd=150)
     admission = call.admit(amount_nanousd=100)
     with monkeypatch.context() as patch:
-        patch.setattr(batch, "transaction", _LosesTheAnswerOfItsCommit)
+        patch.setattr(batch, "DurableTransaction", _LosesTheAnswerOfItsCommit)
         with pytest.raises(OperationalError):
             run(settlement, admission, context=context)
     assert Hold.objects.filter(request_id=admission.request_id).exists()
@@ -175,22 +175,12 @@ def test_a_commit_that_got_through_although_its_answer_did_not_is_not_repeated(
     assert_books_agree(call.customer_id)
 
 
-class _LosesTheAnswerOfItsCommit:
-    """Stands for django.db.transaction: commits, and then fails as a connection does that breaks at that moment."""
+class _LosesTheAnswerOfItsCommit(DurableTransaction):
+    """Commits, and then fails as a connection does that breaks at that moment."""
 
-    @staticmethod
-    def atomic(**options: Any) -> Any:
-        from contextlib import contextmanager
-
-        from django.db import transaction
-
-        @contextmanager
-        def lossy() -> Any:
-            with transaction.atomic(**options):
-                yield
-            raise OperationalError("server closed the connection unexpectedly")
-
-        return lossy()
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        super().__exit__(kind, error, trace)
+        raise OperationalError("the connection is lost")
 
 
 def test_an_admission_that_was_rolled_back_leaves_nothing(
@@ -379,7 +369,7 @@ def test_a_hold_whose_draft_cannot_be_read_is_released_and_stops_nobody(
 ) -> None:
     call = funded_call(credit_nanousd=100)
     other = funded_call(model=call.model)
-    question = replace(call.admit(amount_nanousd=100, lifetime_seconds=60), draft='{"from": "another version"}')
+    question = call.admit(amount_nanousd=100, lifetime_seconds=60)._replace(draft='{"from": "another version"}')
     run(question, context=context)
     clock.advance(seconds=60)
     answers = run(other.admit(), call.admit(amount_nanousd=100), context=context)

@@ -5,7 +5,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -38,6 +38,9 @@ TEN_CALLS: dict[str, dict[str, Any]] = {
     "places of the key": {"key_limits": {"concurrency": 10}},
     "day's budget of the key": {"key_limits": {"spend_per_day_nanousd": 1_099}},
     "month's budget of the customer": {"customer_limits": {"spend_per_month_nanousd": 1_099}},
+    "total budget of the plan": {"plan_limits": {"spend_total_nanousd": 1_099}},
+    "burst of the key": {"key_limits": {"requests_per_minute": 60, "burst_seconds": 10}},
+    "raised places of the key": {"key_limits": {"concurrency": 1}, "key_raise": ("concurrency", 10)},
 }
 
 
@@ -301,7 +304,7 @@ async def test_a_question_that_spoils_its_batch_fails_alone(
     await pause.begun()
     good = call.settle(settled_id, cost_nanousd=10)
     poison = call.settle(poisoned_id, cost_nanousd=10)
-    poison = replace(poison, usage=replace(poison.usage, tokens=TokenCounts(input=-1)))
+    poison = poison._replace(usage=poison.usage._replace(tokens=TokenCounts(input=-1)))
     futures = [clerk.submit(call.admit(amount_nanousd=100)), clerk.submit(poison), clerk.submit(good)]
     with caplog.at_level(logging.CRITICAL):
         pause.end()

@@ -22,8 +22,17 @@ from gateway.admission.decisions import (
     decide_settlement,
 )
 from keys import limits as rules
-from keys.errors import BudgetExceeded, ConcurrencyExceeded, RateLimitExceeded, RequestExceedsLimit
-from keys.limits import LIMIT_COLUMNS, Counters, LimitValues
+from keys.errors import (
+    BudgetExceeded,
+    BudgetTooSmall,
+    ConcurrencyExceeded,
+    LimitIsZero,
+    RateLimitExceeded,
+    RequestExceedsLimit,
+    TotalBudgetExceeded,
+)
+from keys.limit_values import RAISABLE_COLUMNS
+from keys.limits import LIMIT_COLUMNS, Counters, LimitKind, LimitValues, Marks
 from keys.models import LimitState
 from keys.principals import Principal, principal_of_row
 from tests.conftest import NOON_US
@@ -41,12 +50,15 @@ def _principal(
     revoked_at: object = None,
 ) -> Principal:
     """Return the snapshot of a row with these limits."""
-    key_columns = (1, "hmac", "key_1", "tk_live_abcde", "k", "live", '["chat:write"]', "[]", None, revoked_at)
-    customer_columns = (1, "cus_1", "Acme", status, "plan")
+    key_columns = (
+        *(1, "hmac", "key_1", "tk_live_abcde", "k", "live", '["chat:write"]', "[]", "[]", "[]"),
+        *(None, revoked_at, None, None, None),
+    )
+    customer_columns = (1, "cus_1", "Acme", status, 1, "plan", True)
     key_values = tuple(getattr(key or LimitValues(), column) for column in LIMIT_COLUMNS)
     customer_values = tuple(getattr(customer or LimitValues(), column) for column in LIMIT_COLUMNS)
     return principal_of_row(
-        key_columns + customer_columns + key_values + customer_values + (None,) * len(LIMIT_COLUMNS)
+        key_columns + customer_columns + key_values + customer_values + (None,) * len(LIMIT_COLUMNS) + ((), ())
     )
 
 
@@ -133,7 +145,7 @@ def _snapshot(state: AdmissionState) -> _Taken:
         balances=[(a.posted_nanousd, a.held_nanousd) for a in state.accounts.values()],
         debts=[d for c in counters for d in (c.requests_debt, c.input_tokens_debt, c.output_tokens_debt)],
         places=[c.in_flight for c in counters],
-        held=[h for c in counters for h in (c.day_held_nanousd, c.month_held_nanousd)],
+        held=[h for c in counters for h in (c.day_held_nanousd, c.month_held_nanousd, c.total_held_nanousd)],
     )
 
 
@@ -157,7 +169,7 @@ def test_a_key_that_is_gone_is_stale_without_a_successor() -> None:
 
 def test_another_catalogue_is_stale() -> None:
     principal = _principal()
-    question = replace(_question(principal), catalogue_generation=0)
+    question = _question(principal)._replace(catalogue_generation=0)
     assert decide_admission(_state(principal), question) == Stale(principal=principal)
 
 
@@ -182,6 +194,9 @@ def test_an_ended_key_is_not_told_apart_from_a_wrong_one(principal: Principal) -
         ({"concurrency": 1}, ConcurrencyExceeded),
         ({"spend_per_day_nanousd": 199}, BudgetExceeded),
         ({"spend_per_month_nanousd": 199}, BudgetExceeded),
+        ({"spend_total_nanousd": 199}, TotalBudgetExceeded),
+        ({"spend_per_day_nanousd": 99}, BudgetTooSmall),
+        ({"requests_per_minute": 0}, LimitIsZero),
     ],
 )
 def test_one_limit_that_refuses_leaves_all_others_untouched(
@@ -200,7 +215,7 @@ def test_one_limit_that_refuses_leaves_all_others_untouched(
 
 
 def _wide() -> LimitValues:
-    return replace(LimitValues(), **dict.fromkeys(LIMIT_COLUMNS, 1_000))  # type: ignore[arg-type]
+    return replace(LimitValues(), **dict.fromkeys(RAISABLE_COLUMNS, 1_000))  # type: ignore[arg-type]
 
 
 def test_money_that_is_missing_leaves_all_limits_untouched() -> None:
@@ -229,7 +244,7 @@ def test_a_refused_call_is_told_the_limits_as_they_are_now() -> None:
     state = replace(state, now_us=NOON_US + 60 * SECOND)
     answer = decide_admission(state, _question(principal))
     assert isinstance(answer, Refused)
-    assert [reading.remaining for reading in answer.limits] == [60]
+    assert {r.kind: r.remaining for r in answer.limits} == {LimitKind.REQUESTS: 60, LimitKind.CONCURRENCY: 0}
 
 
 def test_the_reading_of_the_tighter_owner_is_shown() -> None:
@@ -336,16 +351,16 @@ def test_a_clock_that_is_behind_at_midnight_does_not_unbalance_the_budgets() -> 
 class _Model:
     """The simplest book-keeping that could be right: lists of what is open and what was charged."""
 
-    open: dict[str, tuple[OpenHold, NewUsage]] = field(default_factory=dict)
+    open: dict[str, tuple[OpenHold, NewUsage, tuple[Marks, ...]]] = field(default_factory=dict)
     charged: list[tuple[int, int, int]] = field(default_factory=list)
 
     def held(self) -> int:
-        return sum(hold.amount_nanousd for hold, _ in self.open.values())
+        return sum(hold.amount_nanousd for hold, _, _ in self.open.values())
 
     def spent(self, *, day: int | None = None, month: int | None = None) -> int:
         return sum(c for c, d, m in self.charged if day in (None, d) and month in (None, m)) + sum(
             hold.amount_nanousd
-            for hold, _ in self.open.values()
+            for hold, _, _ in self.open.values()
             if day in (None, hold.day) and month in (None, hold.month)
         )
 
@@ -359,6 +374,8 @@ limit_values = st.builds(
     concurrency=small_limit,
     spend_per_day_nanousd=st.none() | st.integers(min_value=0, max_value=600),
     spend_per_month_nanousd=st.none() | st.integers(min_value=0, max_value=900),
+    spend_total_nanousd=st.none() | st.integers(min_value=0, max_value=1_200),
+    burst_seconds=st.none() | st.integers(min_value=1, max_value=120),
 )
 steps = st.lists(
     st.tuples(
@@ -387,7 +404,7 @@ def test_no_interleaving_of_calls_breaks_a_limit_a_budget_or_the_balance(
             answer = decide_admission(state, question)
             if isinstance(answer, Admitted):
                 assert answer.available_nanousd == posted - model.held() - sum(c for c, _, _ in model.charged) - amount
-                model.open[question.request_id] = (_hold(state, question), _usage(question.request_id))
+                model.open[question.request_id] = (_hold(state, question), _usage(question.request_id), answer.marks)
                 _assert_within(state, principal, model)
             else:
                 # Refilling is no taking: compare with what the clock alone would have done.
@@ -399,8 +416,9 @@ def test_no_interleaving_of_calls_breaks_a_limit_a_budget_or_the_balance(
         _resolve(state, model, number, cost=0, tokens=0, is_expiry=False)
     for counters in state.counters.values():
         assert (counters.in_flight, counters.day_held_nanousd, counters.month_held_nanousd) == (0, 0, 0)
+        assert counters.total_held_nanousd == 0
     assert state.accounts[1].held_nanousd == 0
-    later_us = state.now_us + 61 * SECOND
+    later_us = state.now_us + 121 * SECOND
     for counters, limits in ((state.counters[CUSTOMER], customer), (state.counters[KEY], key)):
         rules.roll_forward(counters, limits, later_us)
         for name, limit in _debts(counters, limits):
@@ -419,13 +437,12 @@ def _debts(counters: Counters, limits: LimitValues) -> Iterator[tuple[int, int]]
 
 def _resolve(state: AdmissionState, model: _Model, number: int, *, cost: int, tokens: int, is_expiry: bool) -> None:
     request_id = list(model.open)[number % len(model.open)]
-    hold, usage = model.open.pop(request_id)
-    used = replace(
-        usage,
+    hold, usage, marks = model.open.pop(request_id)
+    used = usage._replace(
         cost_nanousd=cost,
         tokens=TokenCounts(input=min(tokens, hold.input_tokens), output=min(tokens, hold.output_tokens)),
     )
-    settled, movements = decide_settlement(state, hold, used, is_expiry=is_expiry)
+    settled, movements = decide_settlement(state, hold, used, is_expiry=is_expiry, marks=marks)
     assert settled.charged_nanousd <= hold.amount_nanousd
     assert len(movements) == (1 if hold.amount_nanousd else 0)
     model.charged.append((settled.charged_nanousd, hold.day, hold.month))
@@ -449,7 +466,9 @@ def _assert_within(state: AdmissionState, principal: Principal, model: _Model) -
         (state.counters[KEY], principal.key_limits),
     ):
         assert limits.concurrency is None or len(model.open) <= limits.concurrency
-        assert all(debt <= limit * rules.UNIT for debt, limit in _debts(counters, limits))
+        rates = limits.rates["chat"]
+        assert all(getattr(counters, rate.debt_name) <= rate.capacity for rate in rates)
+        assert limits.spend_total_nanousd is None or model.spent() <= limits.spend_total_nanousd
         day, month = rules.day_number(state.now_us), rules.month_number(state.now_us)
         assert limits.spend_per_day_nanousd is None or model.spent(day=day) <= limits.spend_per_day_nanousd
         assert limits.spend_per_month_nanousd is None or model.spent(month=month) <= limits.spend_per_month_nanousd

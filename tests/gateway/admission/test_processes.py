@@ -17,7 +17,7 @@ from gateway.models import Worker
 from keys.models import LimitState
 from tests.admitting import assert_books_agree
 from tests.conftest import NOON_US
-from tests.factories import FundedCall, funded_call
+from tests.factories import FundedCall, funded_call, make_family
 from tests.gateway.admission.test_clerk import TEN_CALLS
 
 pytestmark = [pytest.mark.services, pytest.mark.django_db(transaction=True)]
@@ -104,6 +104,42 @@ def test_of_two_hundred_clients_on_four_processes_exactly_ten_pass(processes: li
             assert sum(map(sum, charged)) == 600, kind
         assert get_balance(call.customer_id).held_nanousd == 0, kind
         assert_books_agree(call.customer_id)
+
+
+def test_a_rotated_key_its_successors_and_the_keys_they_made_share_what_one_key_has(
+    processes: list[ClerkProcess],
+) -> None:
+    for kind, options in TEN_CALLS.items():
+        call = funded_call(**options)
+        family = make_family(call)
+        for process, member in zip(processes, family, strict=True):
+            process.order("admit", member, count=CLIENTS // PROCESSES, amount_nanousd=100)
+        passed = [process.answer()["passed"] for process in processes]
+        assert sum(map(len, passed)) == 10, kind
+        assert_books_agree(call.customer_id)
+        for process, member, request_ids in zip(processes, family, passed, strict=True):
+            process.order("settle", member, request_ids=request_ids, cost_nanousd=60)
+        assert sum(sum(process.answer()["charged"]) for process in processes) == 600, kind
+        assert_books_agree(call.customer_id)
+
+
+def test_another_class_of_endpoints_has_its_own_places_and_shares_the_budgets(processes: list[ClerkProcess]) -> None:
+    call = funded_call(
+        plan_limits={"requests_per_minute": 10, "embeddings_requests_per_minute": 10, "spend_total_nanousd": 1_699}
+    )
+    order = {"count": CLIENTS // PROCESSES, "amount_nanousd": 100}
+    chat = _all(processes, "admit", call, **order)
+    embeddings = _all(processes, "admit", call, endpoint_class="embeddings", **order)
+    assert sum(len(answer["passed"]) for answer in chat) == 10
+    # Ten places, and money for six.
+    assert sum(len(answer["passed"]) for answer in embeddings) == 6
+    assert_books_agree(call.customer_id)
+
+
+def test_of_two_hundred_control_calls_on_four_processes_exactly_ten_pass(processes: list[ClerkProcess]) -> None:
+    call = funded_call(plan_limits={"control_requests_per_minute": 10}, key_limits={"control_requests_per_minute": 50})
+    answers = _all(processes, "control", call, count=CLIENTS // PROCESSES)
+    assert sum(answer["passed"] for answer in answers) == 10
 
 
 def test_settlements_of_one_call_by_all_processes_at_once_charge_once(

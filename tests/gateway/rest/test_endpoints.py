@@ -184,6 +184,7 @@ def test_balance_shows_money_and_limits_exactly(client: Client) -> None:
     assert of_key["requests"]["remaining"] == "7"
     assert of_key["spend-day"] == {
         "limit_name": "spend-day",
+        "endpoint_class": None,
         "owner": "key",
         "set_by": "key",
         "limit": "2.50",

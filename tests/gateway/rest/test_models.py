@@ -53,7 +53,11 @@ def test_a_model_tells_its_sizes_and_its_exact_price(client: Client) -> None:
             "reasoning": "1234.50",
             "audio_input": "0.15",
             "audio_output": "1234.50",
+            "image_input": "0.15",
+            "image_output": "1234.50",
             "request": "0.00",
+            "long_input": [],
+            "batch": [],
         },
     }
 

@@ -55,7 +55,7 @@ def test_a_fault_of_ours_is_logged_under_the_id_that_the_customer_has(
     def fail(*args: Any) -> None:
         raise RuntimeError("the shelf fell down")
 
-    monkeypatch.setattr(views, "get_balance", fail)
+    monkeypatch.setattr(views, "read_funds", fail)
     with caplog.at_level(logging.ERROR, logger="gateway.rest.errors"):
         answer = client.get("/v1/balance", headers={"authorization": f"Bearer {make_key().token}"})
     assert answer.status_code == 500

@@ -1,0 +1,75 @@
+"""Has this call been made before? `Idempotency-Key` names it; admission knows whether it ran, and what it answered."""
+
+from typing import Any
+
+import orjson
+
+from billing.tokens import TokenCounts
+from gateway.calls import Attempt, Exchange, PromptMark, Receipt
+from gateway.errors import IdempotencyKeyInvalid
+from gateway.flight import Flight, Sink
+from gateway.idempotency import MAX_ANSWER_BYTES, Claim, StoredAnswer, fingerprint_of
+from gateway.routing import NO_WISH
+
+_MOST_KEY_CHARACTERS = 255
+
+
+def read_claim(exchange: Exchange) -> None:
+    """Fill in the claim of a call that has a key. Raises IdempotencyKeyInvalid."""
+    raw = exchange.headers.get(b"idempotency-key")
+    if raw is None:
+        return
+    key = raw.decode("latin-1").strip()
+    if not 0 < len(key) <= _MOST_KEY_CHARACTERS or not (key.isascii() and key.isprintable()):
+        raise IdempotencyKeyInvalid
+    assert exchange.call is not None
+    # A prompt's body is filled in by whatever version is released; a repeat is told by what was sent.
+    sent = exchange.call.body if exchange.prompt_request is None else exchange.prompt_request.body
+    wish = exchange.call.wish
+    if wish is not NO_WISH and exchange.prompt_request is None:
+        # Taken out of the body when it was read; it is a part of what was asked for all the same.
+        sent = {**sent, "wish": wish._asdict()}
+    exchange.claim = Claim(key, fingerprint_of(exchange.operation.name, sent))
+
+
+def stored_answer(flight: Flight, body: bytes | None, receipt: Receipt) -> StoredAnswer:
+    """Return what a repeat of a completed call is answered with."""
+    if body is None:
+        assert flight.recording is not None
+        body = b"\n".join([*flight.recording, orjson.dumps(flight.transcript.usage_chunk)])
+    return StoredAnswer(
+        receipt=orjson.dumps({"receipt": _write_receipt(receipt), "output": flight.exchange.output}).decode(),
+        body=body if len(body) <= MAX_ANSWER_BYTES else None,
+    )
+
+
+async def replay(exchange: Exchange, sink: Sink) -> None:
+    """Answer with what the first call was answered; the receipt is its own, the balance today's."""
+    assert exchange.call is not None
+    assert exchange.replayed is not None
+    stored = exchange.replayed.answer
+    assert stored.body is not None
+    told = orjson.loads(stored.receipt)
+    receipt = _read_receipt(told["receipt"])._replace(available_nanousd=exchange.replayed.available_nanousd)
+    exchange.output = told["output"]
+    if not exchange.call.is_stream:
+        await sink.answer(exchange, receipt, stored.body)
+        return
+    *chunks, usage_chunk = stored.body.split(b"\n")
+    await sink.begin(exchange)
+    if chunks:
+        await sink.send_chunks([(chunk, orjson.loads(chunk)) for chunk in chunks])
+    await sink.finish(exchange, receipt, orjson.loads(usage_chunk))
+
+
+def _write_receipt(receipt: Receipt) -> dict[str, Any]:
+    attempts = [{**attempt._asdict(), "tokens": list(attempt.tokens)} for attempt in receipt.attempts]
+    prompt = receipt.prompt and receipt.prompt._asdict()
+    return {**receipt._asdict(), "tokens": list(receipt.tokens), "attempts": attempts, "prompt": prompt}
+
+
+def _read_receipt(fields: dict[str, Any]) -> Receipt:
+    attempts = tuple(Attempt(**{**a, "tokens": TokenCounts(*a["tokens"])}) for a in fields["attempts"])
+    prompt = fields["prompt"] and PromptMark(**fields["prompt"])
+    tokens = TokenCounts(*fields["tokens"])
+    return Receipt(**{**fields, "tokens": tokens, "attempts": attempts, "prompt": prompt})

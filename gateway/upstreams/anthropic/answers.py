@@ -1,0 +1,88 @@
+"""The whole answer: a Message as a ChatCompletion."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from gateway.calls import ChatCall
+from gateway.errors import UpstreamInvalidAnswer
+from gateway.upstreams.anthropic.errors import error_of_object
+from gateway.upstreams.anthropic.usage import translate_usage
+from gateway.upstreams.dialect import Event, parse_object
+
+_FINISH_REASONS = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    # Only the provider's own tools pause a turn, and none is ever offered.
+    "pause_turn": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+
+
+def finish_reason(stop_reason: str, *, wants_function: bool) -> str:
+    """Return OpenAI's reason; `wants_function` is for clients that offered `functions` and expect their old form."""
+    reason = _FINISH_REASONS.get(stop_reason, "stop")
+    return "function_call" if reason == "tool_calls" and wants_function else reason
+
+
+def wants_function(call: ChatCall) -> bool:
+    """Return whether the client speaks of functions, the form before tools."""
+    return bool(call.body.get("functions"))
+
+
+def refusal_of(stop_details: object) -> str | None:
+    """Return the words of a refusal, where there are any."""
+    explanation = stop_details.get("explanation") if isinstance(stop_details, Mapping) else None
+    return explanation if isinstance(explanation, str) and explanation else None
+
+
+def read_completion(raw: bytes, call: ChatCall) -> Event:
+    """Return the completion of a Message.
+
+    Raises UpstreamInvalidAnswer when it is none, or the error that stands in its place.
+    """
+    message = parse_object(raw)
+    if message.get("type") != "message" or not isinstance(message.get("content"), list):
+        raise error_of_object(message)
+    try:
+        completion = translate_message(message, created=int(time.time()), wants_function=wants_function(call))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UpstreamInvalidAnswer(internal_detail=f"unreadable message: {error!r}") from error
+    return orjson.dumps(completion), completion
+
+
+def translate_message(message: Mapping[str, Any], *, created: int, wants_function: bool) -> dict[str, Any]:
+    """Return a Message as a ChatCompletion. Blocks of kinds that are unknown here are left out."""
+    blocks = message["content"]
+    text = "".join(block["text"] for block in blocks if block["type"] == "text")
+    thoughts = "".join(block["thinking"] for block in blocks if block["type"] == "thinking")
+    calls = [_tool_call(block) for block in blocks if block["type"] == "tool_use"]
+    answer: dict[str, Any] = {"role": "assistant", "content": text or (None if calls else "")}
+    answer["refusal"] = refusal_of(message.get("stop_details"))
+    if thoughts:
+        answer["reasoning_content"] = thoughts
+    if calls and wants_function:
+        answer["function_call"] = calls[0]["function"]
+    elif calls:
+        answer["tool_calls"] = calls
+    reason = finish_reason(str(message["stop_reason"]), wants_function=wants_function)
+    completion = {
+        "id": message["id"],
+        "object": "chat.completion",
+        "created": created,
+        "model": message["model"],
+        "choices": [{"index": 0, "message": answer, "logprobs": None, "finish_reason": reason}],
+    }
+    if isinstance(message.get("usage"), Mapping):
+        completion["usage"] = translate_usage(message["usage"])
+    return completion
+
+
+def _tool_call(block: Mapping[str, Any]) -> dict[str, Any]:
+    arguments = orjson.dumps(block["input"]).decode()
+    return {"id": block["id"], "type": "function", "function": {"name": block["name"], "arguments": arguments}}
