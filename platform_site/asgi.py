@@ -16,13 +16,13 @@ from django.urls import path
 django_application = get_asgi_application()
 
 from gateway.health import serve_health  # noqa: E402 - needs the app registry
-from gateway.operations import OPERATIONS, STREAM_PATH  # noqa: E402
+from gateway.operations import STREAM_PATH, find_route  # noqa: E402
 from gateway.runtime import start_runtime, stop_runtime  # noqa: E402
-from gateway.transports.http import Receive, Scope, Send, serve_operation  # noqa: E402
+from gateway.transports.http import Receive, Scope, Send  # noqa: E402
+from gateway.transports.serving import serve_operation  # noqa: E402
 from gateway.transports.websocket import StreamConsumer  # noqa: E402
 from platform_site.static_files import serve_static  # noqa: E402
 
-_OPERATIONS = {operation.path: operation for operation in OPERATIONS}
 _HEALTH = frozenset(("/healthz", "/readyz"))
 _sockets = URLRouter([path(STREAM_PATH.removeprefix("/"), StreamConsumer.as_asgi())])
 
@@ -30,9 +30,9 @@ _sockets = URLRouter([path(STREAM_PATH.removeprefix("/"), StreamConsumer.as_asgi
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     """Route one ASGI connection."""
     if scope["type"] == "http":
-        operation = _OPERATIONS.get(scope["path"])
-        if operation is not None:
-            await serve_operation(operation, scope, receive, send)
+        route = find_route(scope["path"])
+        if route is not None:
+            await serve_operation(route, scope, receive, send)
         elif scope["path"] in _HEALTH:
             await serve_health(scope, send)
         elif scope["path"].startswith(settings.STATIC_URL):

@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.http import HttpRequest
+from django.urls import reverse
 
+from billing.admin.charts import DAY_CHART_OPTIONS, day_chart
 from billing.models import PriceVersion, Transfer
 from billing.statistics import (
     DayFigures,
@@ -22,9 +24,12 @@ from billing.statistics import (
 from common.admin_display import Tone, admin_link, admin_url, badge, code, link, money, number
 from common.admin_pages import Panel
 from common.money import NANO_PER_USD, format_usd
+from common.wording import counted
 from gateway.models import Model, Upstream
 from gateway.readiness import read_readiness
 from keys.models import ApiKey, Customer
+from keys.reporting import EXPIRING_DAYS, UNUSED_DAYS, expiring_keys, unused_keys
+from platform_site.second_factor.states import Standing, find_standing
 
 _DAYS = 30
 _TOP = 5
@@ -74,10 +79,10 @@ def add_dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, An
             "title": "Dashboard",
             "cards": _cards(days[-1]),
             "has_calls": has_calls,
-            "chart": json.dumps(_chart(days)),
-            "chart_options": json.dumps(_CHART_OPTIONS),
+            "chart": json.dumps(day_chart(days)),
+            "chart_options": json.dumps(DAY_CHART_OPTIONS),
             "chart_summary": _chart_summary(days),
-            "notices": _notices(now),
+            "notices": [*_own_notices(request), *_notices(now)],
             "steps": steps if not all(step.is_done for step in steps) else [],
             "panels": [
                 _shares_panel(
@@ -126,62 +131,10 @@ def _cards(today: DayFigures) -> list[Card]:
 
 # ---- chart
 
-_CHART_OPTIONS = {
-    "responsive": True,
-    "maintainAspectRatio": False,
-    "animation": False,
-    "interaction": {"mode": "index", "intersect": False},
-    "plugins": {"legend": {"display": True, "align": "end", "labels": {"boxWidth": 10, "boxHeight": 10}}},
-    "scales": {
-        "x": {"grid": {"display": False}, "ticks": {"maxTicksLimit": 10, "maxRotation": 0}},
-        "y": {
-            "position": "left",
-            "beginAtZero": True,
-            "border": {"display": False},
-            "title": {"display": True, "text": "USD"},
-        },
-        "calls": {
-            "position": "right",
-            "beginAtZero": True,
-            "border": {"display": False},
-            "grid": {"display": False},
-            "ticks": {"precision": 0},
-            "title": {"display": True, "text": "calls"},
-        },
-    },
-}
-
-
-def _chart(days: Sequence[DayFigures]) -> dict[str, Any]:
-    return {
-        "labels": [f"{day.day:%d %b}" for day in days],
-        "datasets": [
-            {
-                "label": "Spend (USD)",
-                "type": "bar",
-                # For drawing only: a bar has fewer pixels than a float has digits.
-                "data": [day.charged_nanousd / NANO_PER_USD for day in days],
-                "backgroundColor": "var(--color-primary-600)",
-                "borderRadius": 3,
-            },
-            {
-                "label": "Calls",
-                "type": "line",
-                "yAxisID": "calls",
-                "data": [day.calls for day in days],
-                "borderColor": "var(--color-base-400)",
-                "backgroundColor": "var(--color-base-400)",
-                "borderWidth": 2,
-                "pointRadius": 0,
-                "tension": 0.25,
-            },
-        ],
-    }
-
 
 def _chart_summary(days: Sequence[DayFigures]) -> str:
     spend = format_usd(sum(day.charged_nanousd for day in days))
-    return f"{spend} USD for {sum(day.calls for day in days):,} calls in {len(days)} days (UTC)"
+    return f"{spend} USD for {counted(sum(day.calls for day in days), 'call')} in {len(days)} days (UTC)"
 
 
 # ---- lists
@@ -207,9 +160,16 @@ def _shares_panel(title: str, header: str, shares: Sequence[Share], model_label:
     )
 
 
+def _own_notices(request: HttpRequest) -> list[Notice]:
+    if find_standing(request.user) is not Standing.UNPROTECTED:
+        return []
+    text = "Your account is protected by its password alone"
+    return [_notice("warning", "Second factor", text, link(reverse("admin:second_factor"), "Set it up"))]
+
+
 def _notices(now: datetime) -> list[Notice]:
     notices = [
-        _notice("danger", "Upstream", f"{faults.calls:,} calls of the last hour: {faults.error_code}", link_to)
+        _notice("danger", "Upstream", f"{counted(faults.calls, 'call')} of the last hour: {faults.error_code}", link_to)
         for faults in read_upstream_faults(since=now - timedelta(hours=1), limit=_TOP)
         for link_to in [_upstream_link(faults.upstream)]
     ]
@@ -232,6 +192,14 @@ def _notices(now: datetime) -> list[Notice]:
         )
         for low in find_low_balances(below_nanousd=_LOW_BALANCE_NANOUSD, limit=_TOP)
     ]
+    keys = admin_url("keys.apikey", "changelist")
+    for attention, count, text in (
+        ("expiring", expiring_keys(ApiKey.objects.all()).count(), f"end within {EXPIRING_DAYS} days"),
+        ("unused", unused_keys(ApiKey.objects.all()).count(), f"were not used for {UNUSED_DAYS} days"),
+    ):
+        if count:
+            where = link(f"{keys}?attention={attention}", f"{count} API keys")
+            notices.append(_notice("info", "Keys", text, where))
     return notices
 
 

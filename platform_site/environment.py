@@ -7,6 +7,7 @@ A bad value stops start-up and names the variable.
 import os
 import secrets
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,6 +21,8 @@ def _split(value: object) -> object:
 
 
 CommaList = Annotated[list[str], BeforeValidator(_split)]
+PercentList = Annotated[list[Annotated[int, Field(ge=0, le=100)]], BeforeValidator(_split)]
+NetworkList = Annotated[list[IPv4Network | IPv6Network], BeforeValidator(_split)]
 
 
 class Environment(BaseModel):
@@ -32,6 +35,11 @@ class Environment(BaseModel):
         default=PROJECT_ROOT / "var",
         description="Directory of the SQLite database, the generated secrets and scheduled exports.",
         json_schema_extra={"shown_default": "./var"},
+    )
+    export_dir: Path | None = Field(
+        default=None,
+        description="Directory that scheduled exports are written to. Empty: exports in DATA_DIR.",
+        json_schema_extra={"shown_default": ""},
     )
     database_url: str = Field(
         default="",
@@ -63,6 +71,42 @@ class Environment(BaseModel):
         default=False,
         description="Trust X-Forwarded-Proto and X-Forwarded-For of a proxy, and mark cookies secure.",
     )
+    trusted_proxies: NetworkList = Field(
+        default=[],
+        description="Networks of the proxies whose X-Forwarded-For is believed, e.g. 10.0.0.0/8, fd00::/8.",
+    )
+    email_url: str = Field(
+        default="",
+        pattern=r"^$|^smtps?://",
+        description="smtp://user:password@host:587 (STARTTLS) or smtps://... Empty: mails are written to the log.",
+    )
+    email_from: str = Field(default="tollkeeper@localhost", description="The sender of mails.")
+    finance_email: str = Field(
+        default="",
+        max_length=254,
+        description="The platform's own address for alerts about budgets and balances. Empty: customers alone.",
+    )
+    alert_percents: PercentList = Field(
+        default=[50, 80, 100],
+        description="Parts of a budget whose use is told by mail, comma separated. Empty the list with 0.",
+        json_schema_extra={"shown_default": "50,80,100"},
+    )
+    alert_balance_usd: str = Field(
+        default="1",
+        pattern=r"^\d{1,9}(\.\d{1,9})?$",
+        description="A customer whose balance falls below this is told once, until its next credit. 0: nobody is.",
+    )
+    retention_days: int = Field(
+        default=0,
+        ge=0,
+        le=36_500,
+        description="Older usage records are archived to files, leaving sums by the hour; 62 or more. 0: never.",
+    )
+    archive_dir: Path | None = Field(
+        default=None,
+        description="Directory of the archives of old usage. Empty: archives in DATA_DIR.",
+        json_schema_extra={"shown_default": ""},
+    )
     drain_delay_seconds: float = Field(
         default=0,
         ge=0,
@@ -93,13 +137,68 @@ class Environment(BaseModel):
         json_schema_extra={"secret": True},
     )
 
+    # -- abuse and the admin
+    failed_attempts_per_minute: int = Field(
+        default=60,
+        ge=0,
+        le=1_000_000,
+        description="Wrong API keys, and wrong logins, from one address a minute; beyond it 429. 0: not counted.",
+    )
+    anonymous_requests_per_minute: int = Field(
+        default=120,
+        ge=0,
+        le=1_000_000,
+        description="Requests without a key to /docs and /v1/openapi.json from one address a minute. 0: not counted.",
+    )
+    money_approval_usd: str = Field(
+        default="1000",
+        pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$",
+        description="Top-ups, grants, refunds and the like of this many USD or more need a second person. 0: all.",
+    )
+    admin_second_factor: Literal["auto", "required", "optional", "off"] = Field(
+        default="auto",
+        description="A code from an app at the admin's login. auto: required, but optional with DEBUG or demo data.",
+    )
+    admin_session_hours: float = Field(
+        default=12, gt=0, le=720, description="After so long an administrator has to log in again."
+    )
+
     # -- the request path
     max_body_bytes: int = Field(default=20_000_000, ge=1_000, description="Largest request body; beyond it 413.")
     max_messages: int = Field(default=2_000, ge=1, description="Most messages in one chat call.")
+    output_attempts: int = Field(
+        default=2,
+        ge=1,
+        le=10,
+        description="How often a model is asked for an answer that fits its JSON Schema, unless the caller says.",
+    )
+    prompt_judge_model: str = Field(
+        default="",
+        max_length=120,
+        description="Model that judges outputs in test cases of prompts. Empty: the model under test.",
+    )
+    output_attempts_limit: int = Field(
+        default=5, ge=1, le=10, description="Most attempts that a caller may ask for (x-max-attempts)."
+    )
     admission_queue_limit: int = Field(
         default=2_000,
         ge=1,
         description="Calls that may wait for admission in a process; beyond it 503 with Retry-After.",
+    )
+    breaker_failures: int = Field(
+        default=5,
+        ge=1,
+        description="A deployment that fails so often in a short time rests: no call goes there meanwhile.",
+    )
+    breaker_rest_seconds: float = Field(
+        default=10.0,
+        gt=0,
+        description="How long it rests the first time; each failed trial after a rest doubles it, up to 5 minutes.",
+    )
+    max_calls_in_flight: int = Field(
+        default=4_000,
+        ge=1,
+        description="Calls that a process carries at once; lower priority classes are refused before it is reached.",
     )
     admission_batch_limit: int = Field(
         default=256, ge=1, le=2_000, description="Most decisions in one database transaction."
@@ -173,3 +272,23 @@ def read_or_create_secret(path: Path, *, length_bytes: int = 48) -> str:
     except FileExistsError:
         pass
     return path.read_text().strip()
+
+
+def previous_secret_path(path: Path) -> Path:
+    """Return where the secret before the one in `path` is kept until nothing needs it any more."""
+    return path.with_name(f"{path.name}.previous")
+
+
+def make_next_secret(path: Path) -> None:
+    """Put a new secret into `path` and keep the present one beside it.
+
+    Raises FileExistsError, with nothing changed, while an earlier one is still kept.
+    """
+    read_or_create_secret(path)
+    previous = previous_secret_path(path)
+    # A second name and no renaming: at no moment is there no secret, which another process would replace by its own.
+    os.link(path, previous)
+    next_path = path.with_name(f".{path.name}.next")
+    next_path.unlink(missing_ok=True)
+    read_or_create_secret(next_path)
+    next_path.replace(path)

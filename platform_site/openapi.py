@@ -4,13 +4,19 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
+from rest_framework.request import Request
 
 from billing.errors import InsufficientBalance, PriceMissing
 from common.errors import AuthenticationFailed, InternalError, TollkeeperError, all_error_classes
 from gateway import errors as gateway_errors
-from gateway.operations import OPERATIONS, STREAM, Operation
+from gateway.operations import CHAT_COMPLETIONS, OPERATIONS, PROMPT_RUNS, STREAM, Operation
+from gateway.prompt_requests import PromptChoice
 from gateway.rest.schema import describe_errors
+from gateway.routing import OWN_SCHEMAS
+from gateway.structured import errors as output_errors
 from keys import errors as keys_errors
+from platform_site.prompt_operations import find_prompt_operations
+from prompts import errors as prompt_errors
 
 _REF = "#/components/schemas/{model}"
 _EXAMPLE = {
@@ -22,24 +28,58 @@ _EXAMPLE = {
 _CALL_ERRORS_BELOW: tuple[type[TollkeeperError], ...] = (
     AuthenticationFailed,
     InternalError,
+    keys_errors.AuthenticationThrottled,
     keys_errors.InsufficientScope,
     keys_errors.RateLimitExceeded,
     keys_errors.ConcurrencyExceeded,
     keys_errors.RequestExceedsLimit,
+    keys_errors.LimitIsZero,
     keys_errors.BudgetExceeded,
+    keys_errors.BudgetTooSmall,
+    keys_errors.TotalBudgetExceeded,
     InsufficientBalance,
     PriceMissing,
+    prompt_errors.PromptNotFound,
+    prompt_errors.PinInvalid,
+    prompt_errors.PromptInputInvalid,
+    prompt_errors.PromptParameterRefused,
+    prompt_errors.PromptTooLarge,
+    prompt_errors.PromptRenderFailed,
+    prompt_errors.PromptUnusable,
+    prompt_errors.PromptInvalid,
 )
+_CALL_ERROR_MODULES = (gateway_errors.__name__, output_errors.__name__)
 # Over HTTP nobody is left to read these, or they cannot happen.
 _SOCKET_ERRORS: tuple[type[TollkeeperError], ...] = (
     gateway_errors.CallCancelled,
     gateway_errors.ClientStalled,
     gateway_errors.SocketCallsTooMany,
 )
+_RUN_EXAMPLE = {"inputs": {"city": "Bern"}}
+_RUN_DESCRIPTION = (
+    ' With `"stream": true` the answer is an event stream: `start`, then `delta` (text) or `partial` (the value as far '
+    "as it has grown, where the output has a schema), then `done` with the whole run, or `error`. A document asked for "
+    "with an API key lists the prompts that the key may run, each with its own schemas."
+)
+_PROMPT_NAME = {
+    "name": "name",
+    "in": "path",
+    "required": True,
+    "description": "The prompt's name.",
+    "schema": {"type": "string"},
+}
+_MAX_ATTEMPTS = {
+    "name": "x-max-attempts",
+    "in": "header",
+    "required": False,
+    "description": "How often the model may be asked for an answer that fits its JSON Schema. Each attempt is charged.",
+    "schema": {"type": "integer", "minimum": 1},
+}
 _HEADERS = {
     "x-request-id": "The call's id in usage, ledger and logs.",
     "x-model": "The model that answered.",
     "x-upstream": "The upstream that answered.",
+    "x-prompt": "The prompt and its version, where one was called.",
     "x-cost-usd": "What the call cost, an exact decimal. Not on streams: there it is in the last event.",
     "x-balance-usd": "What is available after the call, an exact decimal. Not on streams.",
     "x-overhead-ms": "What the gateway itself took. Not on streams.",
@@ -49,10 +89,27 @@ _HEADERS = {
         for kind in ("requests", "input-tokens", "output-tokens")
         for part, meaning in (("limit", "Size"), ("remaining", "What is left"), ("reset", "Seconds until full"))
     },
+    **{
+        f"x-ratelimit-{part}-concurrency": f"{meaning} of the tightest limit on calls in flight, where there is one."
+        for part, meaning in (("limit", "Size"), ("remaining", "What is left"))
+    },
+    **{
+        f"x-budget-{part}-{period}": f"{meaning} of the tightest budget ({period}), where there is one."
+        for period in ("day", "month", "total")
+        for part, meaning in (
+            ("limit", "USD"),
+            ("remaining", "USD left, calls in flight counted at their most expensive outcome,"),
+            ("reset", "Seconds until the window ends"),
+        )
+        if (part, period) != ("reset", "total")
+    },
+    "ratelimit": "What is left of each rate: draft-ietf-httpapi-ratelimit-headers-10.",
+    "ratelimit-policy": "The quota and window of each rate: draft-ietf-httpapi-ratelimit-headers-10.",
+    "x-limit-warning": "Limits of which 80 % or more are used, e.g. `requests;used=85%;set-by=plan`.",
 }
 
 
-def add_data_plane(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+def add_data_plane(result: dict[str, Any], request: Request | None = None, **_: Any) -> dict[str, Any]:
     """Add the data plane's operations, the error shape and the key to drf-spectacular's document (its hook)."""
     schemas = result.setdefault("components", {}).setdefault("schemas", {})
     added = {"Error": _ERROR, "Receipt": _RECEIPT, **_schemas().definitions}
@@ -64,8 +121,9 @@ def add_data_plane(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     calls: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         calls.setdefault(operation.path, {})[operation.method.lower()] = _describe(operation)
+    prompts = find_prompt_operations(request, calls[PROMPT_RUNS.path]["post"])
     # First: they are what readers come for.
-    result["paths"] = {**calls, **result["paths"]}
+    result["paths"] = {**prompts, **calls, **result["paths"]}
     result["info"]["description"] += f"\n\n**WebSocket `{STREAM.path}`**: {STREAM.summary}. {STREAM.description}"
     result["x-websocket"] = {
         "path": STREAM.path,
@@ -91,8 +149,7 @@ class _Schemas:
         found, document = TypeAdapter.json_schemas(wanted, ref_template=_REF)
         self.by_name = {name: schema for (name, _), schema in found.items()}
         self.definitions: dict[str, Any] = document["$defs"]
-        for operation in OPERATIONS:
-            self._name_request(operation)
+        self._name_request(CHAT_COMPLETIONS)
 
     def _name_request(self, operation: Operation) -> None:
         """Give the request the operation's name, and say what this API does differently from the package's type."""
@@ -101,9 +158,15 @@ class _Schemas:
         request = {**self.definitions.pop(given), "title": name, "additionalProperties": False}
         # The package lists OpenAI's own models here.
         request["properties"]["model"] = {"type": "string", "description": "A name that GET /v1/models lists."}
-        if operation.can_stream:
-            # The package has one type for each value of it.
-            request["properties"]["stream"] = {"type": ["boolean", "null"], "default": False}
+        # The package has one type for each value of it.
+        request["properties"]["stream"] = {"type": ["boolean", "null"], "default": False}
+        choice = TypeAdapter(PromptChoice).json_schema(ref_template=_REF)
+        request["properties"]["prompt"] = {
+            **choice,
+            "description": "Put a prompt's messages before `messages` (which may be empty). Model and parameters are "
+            "the prompt's; those that it opens may be set. Needs the scope `prompts:run` as well.",
+        }
+        request["properties"] |= OWN_SCHEMAS
         self.definitions[name] = request
         self.by_name[f"{operation.name} request"] = {"$ref": _REF.format(model=name)}
 
@@ -116,11 +179,14 @@ def _schemas() -> _Schemas:
 def _describe(operation: Operation) -> dict[str, Any]:
     schemas = _schemas().by_name
     with_receipt = {"type": "object", "properties": {"tollkeeper": {"$ref": _REF.format(model="Receipt")}}}
-    content: dict[str, Any] = {
-        "application/json": {"schema": {"allOf": [schemas[f"{operation.name} response"], with_receipt]}}
-    }
+    is_run = operation is PROMPT_RUNS
+    answer = schemas[f"{operation.name} response"]
+    content: dict[str, Any] = {"application/json": {"schema": answer if is_run else {"allOf": [answer, with_receipt]}}}
     description = f"Needs the scope `{operation.scope}`. Parameters that the API does not know are refused."
-    if operation.can_stream:
+    if is_run:
+        content["text/event-stream"] = {"schema": schemas[f"{operation.name} chunk"]}
+        description += _RUN_DESCRIPTION
+    elif operation.can_stream:
         content["text/event-stream"] = {"schema": schemas[f"{operation.name} chunk"]}
         description += (
             ' With `"stream": true` the answer is an event stream: each event\'s data is one chunk, the last one '
@@ -134,13 +200,19 @@ def _describe(operation: Operation) -> dict[str, Any]:
         "security": [{"apiKey": []}],
         "x-required-scope": operation.scope.value,
         "x-limits-class": operation.limits_class,
+        "parameters": [*([_PROMPT_NAME] if is_run else []), _MAX_ATTEMPTS],
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": schemas[f"{operation.name} request"], "example": _EXAMPLE}},
+            "content": {
+                "application/json": {
+                    "schema": schemas[f"{operation.name} request"],
+                    "example": _RUN_EXAMPLE if is_run else _EXAMPLE,
+                }
+            },
         },
         "responses": {
             "200": {
-                "description": "The completion, or its stream.",
+                "description": "The run, or its stream." if is_run else "The completion, or its stream.",
                 "headers": {
                     name: {"description": meaning, "schema": {"type": "string"}} for name, meaning in _HEADERS.items()
                 },
@@ -153,7 +225,7 @@ def _describe(operation: Operation) -> dict[str, Any]:
 
 def _call_errors() -> list[type[TollkeeperError]]:
     """Return what a call over HTTP can be answered with: whatever the gateway can raise, and refusals from below."""
-    own = [error for error in all_error_classes() if error.__module__ == gateway_errors.__name__]
+    own = [error for error in all_error_classes() if error.__module__ in _CALL_ERROR_MODULES]
     # 405 is the answer to another method, so no operation has it.
     never = (*_SOCKET_ERRORS, gateway_errors.MethodNotAllowed)
     return [*_CALL_ERRORS_BELOW, *(error for error in own if error not in never)]
@@ -188,6 +260,25 @@ _RECEIPT: dict[str, Any] = {
         "request_id": {"type": "string"},
         "model": {"type": "string"},
         "upstream": {"type": "string"},
+        "truncation": {"type": "object", "properties": {"dropped_messages": {"type": "integer"}}},
+        "attempts": {
+            "type": "array",
+            "description": "Of calls that needed several, and of those whose answer must have a shape. `outcome`: "
+            "answered, valid, invalid, refused, truncated, outrun, or the code of the error.",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "upstream": {"type": "string"},
+                    "outcome": {"type": "string"},
+                    "finish_reason": {"type": ["string", "null"]},
+                    "input_tokens": {"type": "integer"},
+                    "output_tokens": {"type": "integer"},
+                    "cost_usd": {"type": "string"},
+                    "upstream_ms": {"type": "number"},
+                    "problems": {"type": "array", "items": {"type": "string"}},
+                },
+            },
+        },
         "cost_usd": {"type": "string"},
         "balance_usd": {"type": "string"},
         "usage": {

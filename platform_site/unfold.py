@@ -27,6 +27,15 @@ def _may_view(permission: str) -> Any:
     return check
 
 
+def _is_below(part: str, *, but: tuple[str, ...] = ()) -> Any:
+    """Return a check whether a request is for an address with `part` in it: two items share one model's pages."""
+
+    def check(request: HttpRequest) -> bool:
+        return part in request.path and not request.path.endswith(but)
+
+    return check
+
+
 # Grouped by what people come to do, not by app.
 _NAVIGATION = [
     {
@@ -46,17 +55,49 @@ _NAVIGATION = [
             _item("Models", "neurology", "gateway.model"),
             _item("Upstreams", "dns", "gateway.upstream"),
             _item("Prices", "sell", "billing.priceversion"),
+            _item("Price terms", "percent", "billing.priceterms"),
+        ],
+    },
+    {
+        "title": "Prompts",
+        "items": [
+            _item("Prompts", "edit_note", "prompts.prompt"),
+            _item("Versions", "history_edu", "prompts.promptversion"),
+            _item("Test cases", "rule", "prompts.prompttestcase"),
         ],
     },
     {
         "title": "Usage",
-        "items": [_item("Calls", "monitoring", "billing.usagerecord")],
+        "items": [
+            {
+                **_item("Calls", "monitoring", "billing.usagerecord"),
+                "active": _is_below("usagerecord/", but=("spend/", "finance/")),
+            },
+            {
+                **_item("Spend", "bar_chart", "billing.usagerecord"),
+                "link": reverse_lazy("admin:billing_usagerecord_spend"),
+                "active": _is_below("usagerecord/spend/"),
+            },
+            _item("Refused calls", "block", "gateway.refusal"),
+            _item("Attempts", "alt_route", "gateway.callattempt"),
+        ],
     },
     {
         "title": "Money",
         "items": [
+            _item("Movements", "payments", "billing.movement"),
             _item("Transfers", "receipt_long", "billing.transfer"),
             _item("Accounts", "account_balance_wallet", "billing.account"),
+            {
+                **_item("Finance", "finance_mode", "billing.account"),
+                "link": reverse_lazy("admin:billing_usagerecord_finance"),
+                "active": _is_below("usagerecord/finance/"),
+            },
+            _item("Alerts", "notifications", "billing.alert"),
+            _item("Reconciliations", "fact_check", "billing.reconciliationrun"),
+            _item("Archives", "inventory_2", "billing.usagearchive"),
+            _item("Exports", "download", "billing.exportrun"),
+            _item("Export schedules", "event_repeat", "billing.exportschedule"),
         ],
     },
     {
@@ -65,7 +106,8 @@ _NAVIGATION = [
             _item("Calls in flight", "hourglass_top", "billing.hold"),
             _item("Server processes", "memory", "gateway.worker"),
             _item("Administrators", "admin_panel_settings", "auth.user"),
-            _item("Admin log", "history", "admin.logentry"),
+            _item("Roles", "shield_person", "auth.group"),
+            _item("Audit trail", "history", "keys.auditevent"),
         ],
     },
 ]
@@ -96,6 +138,13 @@ UNFOLD: dict[str, Any] = {
             "900": "oklch(32.0% .065 170.0)",
             "950": "oklch(26.2% .051 172.552)",
         },
+    },
+    "LOGIN": {"form": "platform_site.second_factor.login_form.LoginForm"},
+    "ACCOUNT": {
+        "navigation": [
+            {"title": "Second factor", "link": reverse_lazy("admin:second_factor")},
+            {"title": "Change password", "link": reverse_lazy("admin:password_change")},
+        ],
     },
     "SIDEBAR": {"show_search": False, "show_all_applications": False, "navigation": _NAVIGATION},
 }

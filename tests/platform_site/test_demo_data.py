@@ -53,6 +53,7 @@ def test_the_first_run_makes_everything_for_a_call() -> None:
         "api_key",
         "customer_id",
         "model",
+        "prompt_name",
         "admin_url",
         "admin_user",
         "admin_password",

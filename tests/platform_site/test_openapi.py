@@ -58,7 +58,7 @@ def test_every_path_asks_for_the_key_and_names_its_scope(document: dict[str, Any
 
 def test_the_request_has_exactly_the_parameters_that_the_gateway_knows(document: dict[str, Any]) -> None:
     request = document["components"]["schemas"]["ChatCompletionsRequest"]
-    assert set(request["properties"]) == known_parameters()
+    assert set(request["properties"]) == known_parameters() | {"prompt"}
     assert sorted(request["required"]) == ["messages", "model"]
 
 
@@ -141,8 +141,9 @@ def test_a_calls_errors_are_the_trees_and_leave_out_what_only_admins_meet(docume
     responses = document["paths"][CHAT_PATH]["post"]["responses"]
     codes = {status: answer.get("x-error-codes", []) for status, answer in responses.items()}
     assert codes["401"] == ["invalid_api_key"]
-    assert codes["402"] == ["budget_exceeded", "insufficient_balance", "price_missing"]
-    assert codes["404"] == ["model_not_found"]
+    assert codes["402"] == ["budget_too_small", "insufficient_balance", "price_missing", "total_budget_exceeded"]
+    assert {"budget_exceeded", "rate_limit_exceeded"} <= set(codes["429"])
+    assert codes["404"] == ["model_not_found", "prompt_not_found"]
     assert "unknown_parameter" in codes["400"]
     assert "upstream_timeout" in codes["504"]
     told = {code for of_status in codes.values() for code in of_status}
@@ -212,7 +213,9 @@ def test_what_the_endpoints_answer_fits_the_document(client: Client, document: d
 def test_the_root_leads_to_the_documents(client: Client) -> None:
     answer = client.get("/", follow=True)
     assert answer.status_code == 200
-    assert "/v1/openapi.json" in answer.content.decode()
+    # The script is a file of its own: the content policy allows none in the page.
+    assert 'src="/docs?script="' in answer.content.decode()
+    assert "/v1/openapi.json" in client.get("/docs?script=").content.decode()
     assert "swagger-ui" in answer.content.decode()
 
 

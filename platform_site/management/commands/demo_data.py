@@ -11,6 +11,7 @@ from django.db import OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from gateway.demo import Demo, ensure_demo
+from gateway.demo_prompt import EXAMPLE_MAIL
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "::1"}  # noqa: S104 - shown, never listened on
 
@@ -57,6 +58,7 @@ def _as_json(demo: Demo, site: str) -> dict[str, str | None]:
         "api_key": demo.api_key,
         "customer_id": demo.customer_id,
         "model": demo.model,
+        "prompt_name": demo.prompt_name,
         "admin_url": f"{site}/admin/",
         "admin_user": demo.admin_user,
         "admin_password": demo.admin_password,
@@ -79,10 +81,17 @@ def _as_text(demo: Demo, site: str) -> str:
         f" -H 'Content-Type: application/json'"
         f" -d {shlex.quote(body)}"
     )
+    run = (
+        f"curl {site}/v1/prompts/{demo.prompt_name}/runs"
+        f" -H {shlex.quote(f'Authorization: Bearer {demo.api_key}')}"
+        f" -H 'Content-Type: application/json'"
+        f" -d {shlex.quote(json.dumps({'inputs': {'mail': EXAMPLE_MAIL}}))}"
+    )
     return (
         f"Admin     {site}/admin/\n"
         f"  user      {demo.admin_user}\n"
         f"  password  {password}\n"
         f"API key   {demo.api_key}\n"
-        f"Try       {call}"
+        f"Try       {call}\n"
+        f"A prompt  {run}"
     )

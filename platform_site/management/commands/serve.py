@@ -12,6 +12,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from gateway.local_model import LocalModel, find_weights
+from platform_site.periodic import PeriodicWork
 from platform_site.server import Supervisor, listen, run_supervised_worker, run_worker
 
 
@@ -47,12 +48,15 @@ class Command(BaseCommand):
         )
         self._print_demo()
         connection.close()
+        periodic = PeriodicWork()
+        periodic.start()
         try:
             if environment.workers == 1:
                 run_worker(environment, bound)
             else:
                 Supervisor(environment, bound).run()
         finally:
+            periodic.stop()
             if local_model is not None:
                 local_model.stop()
 
