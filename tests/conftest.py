@@ -26,11 +26,19 @@ from common.clock import FrozenClock
 from common.generations import GENERATIONS
 from common.models import Generation
 from gateway.admission.clerk import Clerk
+from keys.models import Plan
 
 # Saturday, 2026-11-21 12:00 UTC: no test crosses a day or month unless it means to.
 NOON_US = 1_795_262_400_000_000
 # Rows that come from migrations and post_migrate; content types and permissions are never changed by a test.
-_KEPT_TABLES = {"django_migrations", "django_content_type", "auth_permission", "common_generation"}
+_KEPT_TABLES = {
+    "django_migrations",
+    "django_content_type",
+    "auth_permission",
+    "auth_group",
+    "auth_group_permissions",
+    "common_generation",
+}
 
 # One database serves all examples of a test, each with customers of its own, so the fixture need not be renewed; the
 # first example pays for imports, so no example has a deadline.
@@ -59,6 +67,28 @@ def _use_own_data_directory() -> Path | None:
 
 
 _own_data_directory = _use_own_data_directory()
+
+
+def _open_doors() -> None:
+    """Let the tests, all of one address, fail as often as they like, and log in with a password alone.
+
+    The tests of the limits and of the second factor set their own.
+    """
+    os.environ["ADMIN_SECOND_FACTOR"] = "optional"
+    settings.ADMIN_SECOND_FACTOR = "optional"
+    for name in ("FAILED_ATTEMPTS_PER_MINUTE", "ANONYMOUS_REQUESTS_PER_MINUTE"):
+        os.environ[name] = "0"
+        setattr(settings, name, 0)
+
+
+_open_doors()
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    """Begin without the plans that every installation begins with: a test makes what it speaks of."""
+    with django_db_blocker.unblock():
+        Plan.objects.all().delete()
 
 
 def pytest_unconfigure() -> None:

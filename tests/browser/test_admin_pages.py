@@ -57,12 +57,19 @@ def test_every_page_opens_without_a_fault(browser: Browser) -> None:
         "gateway/upstream/": "#result_list",
         "gateway/upstream/add/": "#id_secret",
         f"gateway/upstream/{deployment.upstream_id}/change/": "#id_secret",
+        "billing/exportrun/": "text=Export a period",
+        "billing/exportrun/export/": "#id_first_day",
+        "billing/exportschedule/": "#changelist",
+        "billing/exportschedule/add/": "#id_destination",
         "billing/priceversion/": "#result_list",
         "billing/priceversion/add/": "#id_input_nanousd",
         f"billing/priceversion/{usage.price_version_id}/change/": "text=USD per 1M tokens",
+        "billing/priceversion/try/": "#try-price",
+        "billing/priceterms/": "#changelist",
+        "billing/priceterms/add/": "#id_markup",
+        "billing/usagerecord/spend/": "#spend-chart canvas",
         "billing/usagerecord/": "#result_list",
         f"billing/usagerecord/{usage.pk}/change/": "#usage-detail",
-        "billing/usagerecord/export/": "#form-page",
         "billing/transfer/": "#result_list",
         f"billing/transfer/{posted.pk}/change/": "text=Charged",
         "billing/account/": "#result_list",
@@ -73,7 +80,8 @@ def test_every_page_opens_without_a_fault(browser: Browser) -> None:
         "auth/user/": "#result_list",
         "auth/user/add/": "#id_username",
         "auth/group/": "#changelist",
-        "admin/logentry/": "#changelist",
+        "second-factor/": "#totp-secret",
+        "keys/auditevent/": "#changelist",
     }
     for path, selector in pages.items():
         page = browser.open(path)
@@ -102,7 +110,7 @@ def test_credit_is_granted_after_a_confirmation(browser: Browser) -> None:
     page.wait_for_selector("text=12.50 USD")
     assert get_balance(customer.pk).posted_nanousd == 0
     page.click("text=Confirm: grant credit")
-    page.wait_for_selector("text=Acme received 12.50 USD")
+    page.wait_for_selector("text=12.50 USD for Acme: booked")
     assert "12.50 USD" in page.locator("#balance").inner_text()
     assert get_balance(customer.pk).posted_nanousd == parse_usd("12.5")
     assert browser.faults == []

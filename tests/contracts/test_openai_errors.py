@@ -62,7 +62,7 @@ REFUSALS = {
     ),
     "no price": Refusal(code="price_missing", raises=openai.APIStatusError, status=402, model={"with_price": False}),
     "no budget": Refusal(
-        code="budget_exceeded",
+        code="budget_too_small",
         raises=openai.APIStatusError,
         status=402,
         customer={"plan_limits": {"spend_per_day_nanousd": 1}},
@@ -114,12 +114,11 @@ REFUSALS = {
         calls_before=1,
         retryable=True,
     ),
-    "concurrency limit": Refusal(
-        code="concurrency_limit_exceeded",
-        raises=openai.RateLimitError,
-        status=429,
+    "a limit of nothing": Refusal(
+        code="limit_is_zero",
+        raises=openai.PermissionDeniedError,
+        status=403,
         customer={"plan_limits": {"concurrency": 0}},
-        retryable=True,
     ),
     "provider's limit": Refusal(
         code="upstream_rate_limited",

@@ -50,10 +50,10 @@ LIMITS = {
         refills=True,
     ),
     "budget of a day": Limit(
-        options={"plan_limits": {"spend_per_day_nanousd": PLACES * HOLD_NANOUSD}}, status=402, code="budget_exceeded"
+        options={"plan_limits": {"spend_per_day_nanousd": PLACES * HOLD_NANOUSD}}, status=429, code="budget_exceeded"
     ),
     "budget of a month": Limit(
-        options={"limits": {"spend_per_month_nanousd": PLACES * HOLD_NANOUSD}}, status=402, code="budget_exceeded"
+        options={"limits": {"spend_per_month_nanousd": PLACES * HOLD_NANOUSD}}, status=429, code="budget_exceeded"
     ),
 }
 

@@ -22,6 +22,7 @@ from pytest_django import DjangoDbBlocker
 from billing.accounts import Balance, get_balance
 from billing.models import Hold, UsageRecord
 from gateway.models import Deployment, Model, Upstream
+from keys.models import Customer
 from tests import factories
 from tests.admitting import assert_books_agree
 from tests.flows.database import OwnDatabase, child_environment, manage
@@ -174,6 +175,11 @@ class Platform:
     # -- servers
 
     @property
+    def directory(self) -> str:
+        """Return the servers' DATA_DIR."""
+        return self._directory.name
+
+    @property
     def server(self) -> Server:
         """Return the first server, which most tests have alone."""
         return self.servers[0]
@@ -225,6 +231,10 @@ class Platform:
         row = self.make_upstream(**(upstream or {}))
         return self.run(factories.make_model, **{"upstream": row, "input_overhead_tokens": 0, **options}).name
 
+    def make_price(self, model: str, **rates: Any) -> None:
+        """Publish a price of a model; `rates` as in `factories.make_price`."""
+        self.run(factories.make_price, model, **rates)
+
     def add_deployment(self, model: str, *, priority: int, **upstream: Any) -> str:
         """Serve a model by one more upstream; return that upstream's name."""
         row = self.make_upstream(**upstream)
@@ -266,6 +276,10 @@ class Platform:
         return self.run(create)
 
     # -- what the rows say
+
+    def find_customer(self, public_id: str) -> int:
+        """Return the id of the row of a customer."""
+        return self.run(lambda: Customer.objects.get(public_id=public_id).pk)
 
     def read_usage(self, caller: Caller) -> list[UsageRecord]:
         """Return the customer's usage records, oldest first."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -52,8 +52,9 @@ async def calling(platform: Platform, caller: Caller, transport: str, read: int)
         if transport == "websocket":
             socket = await stack.enter_async_context(open_socket(platform.server, caller))
             await socket.call(caller)
-            for _ in range(read + 1 if read else 0):  # `start` comes with the first delta
-                await socket.receive()
+            seen = 0
+            while seen < read:
+                seen += count_events(await socket.receive())
             yield socket
             return
         call = await RawCall.start(platform.server, caller, stream=transport == "sse")
@@ -61,6 +62,14 @@ async def calling(platform: Platform, caller: Caller, transport: str, read: int)
         if read:
             await call.read_events(read)
         yield call
+
+
+def count_events(message: dict[str, Any]) -> int:
+    """Return how many of the upstream's events a message carries: deltas of text go out gathered."""
+    if message["type"] != "delta":
+        return 0
+    (choice,) = message["data"]["choices"]
+    return len((choice["delta"].get("content") or "").split()) + (choice.get("finish_reason") is not None)
 
 
 async def leave(platform: Platform, client: Client) -> None:

@@ -1,5 +1,6 @@
 """What the documents tell readers to type works."""
 
+import json
 import os
 import re
 import shlex
@@ -10,12 +11,15 @@ from pathlib import Path
 import pytest
 
 from gateway.declarations.applying import apply_declarations
+from gateway.demo_prompt import ensure_demo_prompt
 from gateway.models import Model
 from tests.flows.platform import Platform
+from tests.upstream import Behaviour
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MODEL = "smollm2-135m-instruct"
+SORTED = '{"topic": "delivery", "is_urgent": true, "summary": "Parcel has not arrived."}'
 
 
 def blocks(language: str, text: str = README) -> list[str]:
@@ -51,6 +55,36 @@ def test_the_readme_s_python_prints_answer_and_cost(platform: Platform, key: str
         check=True,
     )
     assert re.search(r"cost in USD: 0\.\d+", answer.stdout)
+
+
+def test_the_guide_s_calls_of_a_prompt_answer(platform: Platform, key: str, tmp_path: Path) -> None:
+    platform.run(ensure_demo_prompt, "tests")
+    platform.upstream.set_default(Behaviour(text=SORTED), target=MODEL)
+    guide = (ROOT / "docs/how-to/call-a-prompt.md").read_text(encoding="utf-8")
+    (shell, catalogue, document), (python,) = blocks("sh", guide), blocks("python", guide)
+    command = served(platform, shell).replace("$TOLLKEEPER_KEY", key)
+    run = subprocess.run(shlex.split(command.replace("\\\n", " ")), capture_output=True, text=True, check=True)
+    (shown,) = blocks("json", guide)
+    assert json.loads(run.stdout)["output"] == json.loads(shown)["output"]
+    assert json.loads(run.stdout).keys() == json.loads(shown).keys()
+    listing, detail = (
+        json.loads(subprocess.run(shlex.split(line), capture_output=True, text=True, check=True).stdout)
+        for line in served(platform, catalogue).replace("$TOLLKEEPER_KEY", key).strip().split("\n")
+    )
+    # Of other tests there may be more.
+    assert "sort-mail" in [prompt["name"] for prompt in listing["data"]]
+    command = served(platform, document).replace("$TOLLKEEPER_KEY", key)
+    subprocess.run(shlex.split(command), capture_output=True, cwd=tmp_path, check=True)
+    operation = json.loads((tmp_path / "tollkeeper.json").read_bytes())["paths"]["/v1/prompts/sort-mail/runs"]["post"]
+    assert operation["requestBody"]["content"]["application/json"]["example"] == detail["example"]
+    answer = subprocess.run(
+        [sys.executable, "-c", served(platform, python)],
+        env={**os.environ, "TOLLKEEPER_KEY": key},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert answer.stdout.strip() == SORTED
 
 
 @pytest.mark.django_db

@@ -122,7 +122,7 @@ async def test_a_new_limit_counts_from_the_next_call_on(platform: Platform) -> N
     caller = platform.make_caller()
     assert (await ask(platform.server, caller)).status == 200
     platform.run(ApiKey.objects.filter(pk=caller.key_id).update, concurrency=0)
-    assert (await ask(platform.server, caller)).error["code"] == "concurrency_limit_exceeded"
+    assert (await ask(platform.server, caller)).error["code"] == "limit_is_zero"
 
 
 async def test_a_key_without_the_scope_is_refused_with_its_name(platform: Platform) -> None:

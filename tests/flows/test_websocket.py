@@ -28,6 +28,10 @@ def caller(platform: Platform) -> Caller:
     return platform.make_caller()
 
 
+def read_text(deltas: list[Any]) -> str:
+    return "".join(delta["data"]["choices"][0]["delta"].get("content") or "" for delta in deltas)
+
+
 # ---- authentication
 
 
@@ -103,9 +107,9 @@ async def test_a_call_is_started_streamed_and_done_with_usage_and_cost(platform:
     assert {message["id"] for message in (start, *deltas, done)} == {"first"}
     assert (start["type"], start["request_id"], start["model"]) == ("start", record.request_id, caller.model)
     assert start["upstream"] == record.upstream
-    assert [delta["type"] for delta in deltas] == ["delta"] * 5
-    assert [message["seq"] for message in (*deltas, done)] == list(range(6))
-    assert "".join(delta["data"]["choices"][0]["delta"].get("content") or "" for delta in deltas) == TEXT
+    assert {delta["type"] for delta in deltas} == {"delta"}
+    assert [message["seq"] for message in (*deltas, done)] == list(range(len(deltas) + 1))
+    assert read_text(deltas) == TEXT
     assert (done["type"], done["usage"]["total_tokens"]) == ("done", 7)
     assert done["tollkeeper"]["cost_usd"] == "0.000019"
     assert (record.status, record.is_stream) == (UsageStatus.COMPLETED, True)
@@ -122,7 +126,9 @@ async def test_calls_run_at_once_and_keep_their_ids(platform: Platform, caller: 
             messages += await socket.finish()
     for call_id in ("a", "b", "c"):
         own = [message for message in messages if message["id"] == call_id]
-        assert [message["type"] for message in own] == ["start", *["delta"] * 5, "done"]
+        assert [own[0]["type"], *{message["type"] for message in own[1:-1]}] == ["start", "delta"]
+        assert own[-1]["type"] == "done"
+        assert read_text(own[1:-1]) == TEXT
     assert len(platform.wait_for_usage(caller, 3)) == 3
     platform.assert_settled(caller)
 
@@ -167,13 +173,8 @@ async def test_an_error_ends_its_call_and_no_other(platform: Platform, caller: C
             "bodyless": "invalid_body",
         }
         await asyncio.to_thread(platform.release)
-        assert (await socket.finish())[-1] | {"tollkeeper": 0, "usage": 0} == {
-            "type": "done",
-            "id": "good",
-            "seq": 5,
-            "tollkeeper": 0,
-            "usage": 0,
-        }
+        done = (await socket.finish())[-1]
+        assert (done["type"], done["id"]) == ("done", "good")
 
 
 async def test_more_calls_than_a_socket_carries_are_refused_one_by_one(platform: Platform, caller: Caller) -> None:
@@ -302,7 +303,8 @@ async def test_a_slow_reader_gets_everything(platform: Platform, patient: Caller
     async with open_socket(platform.server, patient, max_queue=1, compression=None) as socket:
         await socket.call(patient)
         start, *deltas, done = await socket.finish()
-    assert (start["type"], len(deltas), done["type"]) == ("start", 301, "done")
+    assert (start["type"], done["type"], done["seq"]) == ("start", "done", len(deltas))
+    assert len(read_text(deltas).split()) == 300 * 500
 
 
 async def test_a_client_that_does_not_read_the_end_of_its_answer_is_given_up_after_it_was_settled(

@@ -88,10 +88,18 @@ async def ask(server: Server, caller: Caller, **options: Any) -> Answer:
         return await ask_with(client, server, caller, **options)
 
 
-async def ask_with(client: aiohttp.ClientSession, server: Server, caller: Caller, **options: Any) -> Answer:
+async def ask_with(
+    client: aiohttp.ClientSession,
+    server: Server,
+    caller: Caller,
+    *,
+    headers: Mapping[str, str] | None = None,
+    **options: Any,
+) -> Answer:
     """Make one call with an open client."""
     url = f"{server.base_url}/chat/completions"
-    async with client.post(url, json=chat_body(caller, **options), headers=caller.headers) as response:
+    body = chat_body(caller, **options)
+    async with client.post(url, json=body, headers=caller.headers | dict(headers or {})) as response:
         return Answer(status=response.status, headers=response.headers, raw=await response.read())
 
 

@@ -29,6 +29,8 @@ from tests.upstream.presets import (
     invalid_body,
     invalid_event,
     make_usage,
+    message_error_event,
+    overloaded,
     plain_error,
     rate_limited,
 )
@@ -53,6 +55,8 @@ __all__ = [
     "invalid_body",
     "invalid_event",
     "make_usage",
+    "message_error_event",
+    "overloaded",
     "parse_behaviour",
     "plain_error",
     "rate_limited",

@@ -83,10 +83,11 @@ def _read_texts(content: object) -> list[str]:
 
 def answer_text(behaviour: Behaviour) -> str:
     """Return the whole content that one choice of a finished answer will have; "" for tool calls alone."""
-    return "".join(_pieces(behaviour, endless=False))
+    return "".join(content_pieces(behaviour, endless=False))
 
 
-def _pieces(behaviour: Behaviour, *, endless: bool) -> Iterator[str]:
+def content_pieces(behaviour: Behaviour, *, endless: bool) -> Iterator[str]:
+    """Yield the content of each content event."""
     if behaviour.text is not None and not endless:
         for index in range(behaviour.events):
             start, end = (len(behaviour.text) * edge // behaviour.events for edge in (index, index + 1))
@@ -111,7 +112,7 @@ def _count_usage(behaviour: Behaviour, call: Call, *, content_events: int) -> Js
 def _total_usage(behaviour: Behaviour, call: Call) -> JsonObject:
     if behaviour.usage is not None:
         return behaviour.usage
-    return _count_usage(behaviour, call, content_events=sum(1 for _ in _pieces(behaviour, endless=False)))
+    return _count_usage(behaviour, call, content_events=sum(1 for _ in content_pieces(behaviour, endless=False)))
 
 
 def _finish_reason(behaviour: Behaviour) -> str | None:
@@ -127,6 +128,7 @@ def _envelope(behaviour: Behaviour, call: Call, *, kind: str) -> dict[str, Any]:
         "created": CREATED_AT_SECONDS,
         "model": behaviour.model or call.model,
         "system_fingerprint": "fp_scripted",
+        **({"service_tier": behaviour.service_tier} if behaviour.service_tier is not None else {}),
     }
 
 
@@ -165,7 +167,11 @@ def build_error(behaviour: Behaviour) -> JsonObject:
 
 def build_stream(behaviour: Behaviour, call: Call) -> Iterator[Event]:
     """Yield the events of a streamed answer, `[DONE]` last; without end when the behaviour is endless."""
-    events = _answer_events(behaviour, call)
+    return insert_extras(behaviour, _answer_events(behaviour, call))
+
+
+def insert_extras(behaviour: Behaviour, events: Iterator[Event]) -> Iterator[Event]:
+    """Yield events with those that the behaviour injects among them."""
     extras = sorted(behaviour.inject, key=lambda extra: extra.at)
     for position in itertools.count():
         if extras and extras[0].at <= position:
@@ -187,7 +193,7 @@ def _answer_events(behaviour: Behaviour, call: Call) -> Iterator[Event]:
     place = behaviour.usage_place
     if not (call.include_usage or behaviour.usage_unasked):
         place = UsagePlace.NOWHERE
-    last_content = sum(1 for _ in _pieces(behaviour, endless=False)) - 1
+    last_content = sum(1 for _ in content_pieces(behaviour, endless=False)) - 1
     role: Delta = {"role": "assistant"}
     contents = 0
     for kind, body in _deltas(behaviour):
@@ -231,7 +237,7 @@ def _deltas(behaviour: Behaviour) -> Iterator[tuple[EventKind, Delta]]:
         yield EventKind.DELTA, {"content": ""}
     for thought in behaviour.reasoning:
         yield EventKind.DELTA, {"reasoning_content": thought}
-    for piece in _pieces(behaviour, endless=behaviour.endless):
+    for piece in content_pieces(behaviour, endless=behaviour.endless):
         yield EventKind.CONTENT, {"content": piece}
     for index, tool in enumerate(behaviour.tool_calls):
         half = len(tool.arguments) // 2

@@ -86,6 +86,8 @@ class Behaviour:
     finish_reason: str | None = "auto"
     # The model that the answer names; None: the one asked for.
     model: str | None = None
+    # The tier of processing that the answer names; None: says nothing about it.
+    service_tier: str | None = None
 
     # --- usage ---
     # None: counted honestly. Any other object is sent as it is, which is how to lie.

@@ -13,7 +13,8 @@ from enum import StrEnum
 
 from tests.upstream.behaviours import JsonObject
 
-CHAT_PATH_END = "/chat/completions"
+# Of both dialects.
+CHAT_PATH_ENDS = ("/chat/completions", "/messages")
 
 
 class Outcome(StrEnum):
@@ -50,7 +51,7 @@ class RecordedRequest:
 
     @property
     def is_chat(self) -> bool:
-        return self.path.endswith(CHAT_PATH_END)
+        return self.path.endswith(CHAT_PATH_ENDS)
 
     @property
     def is_disconnected(self) -> bool:

@@ -50,6 +50,18 @@ def rate_limited(*, retry_after: str | None = None) -> Behaviour:
     )
 
 
+def overloaded(*, message: str = "Overloaded") -> Behaviour:
+    """Answer 529, as Anthropic does under load."""
+    return Behaviour(status=529, error_type="overloaded_error", error_message=message)
+
+
+def message_error_event(*, after: int, kind: str, message: str = "scripted error") -> Behaviour:
+    """Stream that many events of a Message, then Anthropic's error event, then end the body cleanly."""
+    data = json.dumps({"type": "error", "error": {"type": kind, "message": message}})
+    inject = Inject(at=after, name="error", data=data)
+    return Behaviour(events=after + 2, inject=(inject,), cut_at=after + 1, cut=Cut.FINISH)
+
+
 def plain_error(status: int, *, text: str = "upstream connect error") -> Behaviour:
     """Answer with a status and plain text, as proxies do."""
     return Behaviour(status=status, body=text, content_type="text/plain")

@@ -1,4 +1,4 @@
-"""The HTTP surface: the OpenAI dialect on any prefix, and the control API under `/_`."""
+"""The HTTP surface: the dialects of OpenAI and Anthropic on any prefix, and the control API under `/_`."""
 
 import asyncio
 import dataclasses
@@ -22,6 +22,7 @@ from tests.upstream.answers import (
 from tests.upstream.behaviours import Behaviour, JsonObject
 from tests.upstream.delivery import Delivery
 from tests.upstream.journal import Journal, RecordedRequest
+from tests.upstream.messages import PATH_END, build_message, build_message_error, build_message_stream
 from tests.upstream.presets import error
 from tests.upstream.script import Script
 
@@ -137,12 +138,15 @@ def _build_events(behaviour: Behaviour, recorded: RecordedRequest) -> tuple[bool
     """Return whether the answer is a stream, and its events."""
     if behaviour.body is not None:
         return False, [Event(kind=EventKind.BODY, data=behaviour.body)]
+    is_anthropic = recorded.path.endswith(PATH_END)
     if behaviour.status != 200:
-        return False, [Event(kind=EventKind.BODY, data=encode_json(build_error(behaviour)))]
+        error_body = (build_message_error if is_anthropic else build_error)(behaviour)
+        return False, [Event(kind=EventKind.BODY, data=encode_json(error_body))]
     call = read_call(number=recorded.number, body=recorded.body or {})
     if call.stream if behaviour.streams is None else behaviour.streams:
-        return True, build_stream(behaviour, call)
-    return False, [Event(kind=EventKind.BODY, data=encode_json(build_completion(behaviour, call)))]
+        return True, (build_message_stream if is_anthropic else build_stream)(behaviour, call)
+    whole = (build_message if is_anthropic else build_completion)(behaviour, call)
+    return False, [Event(kind=EventKind.BODY, data=encode_json(whole))]
 
 
 def _parse_object(raw_body: bytes) -> JsonObject | None:

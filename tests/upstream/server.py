@@ -22,7 +22,7 @@ WAIT_SECONDS = 5.0
 
 
 class ScriptedUpstream:
-    """An OpenAI-dialect provider that does as it is told; a context manager, safe to use from any thread."""
+    """A provider of both dialects that does as it is told; a context manager, safe to use from any thread."""
 
     def __init__(self, *, port: int = 0, models: tuple[str, ...] = ("scripted-model",)) -> None:
         # 0 until the first start picks a free one; kept afterwards, so that a restart has the same address.
