@@ -12,7 +12,7 @@ LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-
 	--no-emit-find-links --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-services test-browser check docs fix bench bench-peers lock local
+.PHONY: help setup run test test-services test-browser check docs fix bench bench-lists bench-peers lock local
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -102,6 +102,10 @@ fix: setup ## format, and repair what can be repaired by machine
 bench: setup ## measure this server
 	$(BIN)/python -m bench.run $(ARGS)
 
+# On a database with load data (manage.py generate_usage), named by the environment: ARGS="--on NAME".
+bench-lists: setup ## measure admin lists and exports at millions of rows
+	$(BIN)/python -m bench.lists $(ARGS)
+
 bench-peers: setup ## measure this server beside others
 	$(BIN)/python -m bench.peers $(ARGS)
 
@@ -111,5 +115,6 @@ bench-peers: setup ## measure this server beside others
 # Run inside requirements/, so that the files name each other and no directory of this machine.
 lock: ## compile requirements/*.in into the pinned, hashed *.txt
 	cd requirements && $(LOCK) $(ARGS) base.in -o base.txt
+	cd requirements && $(LOCK) $(ARGS) s3.in -o s3.txt
 	cd requirements && $(LOCK) $(ARGS) dev.in -o dev.txt
 	cd requirements && $(LOCK) $(ARGS) --no-deps local.in -o local.txt
