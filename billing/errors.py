@@ -47,7 +47,10 @@ class ReferenceUsed(Conflict):
     summary = "A movement of money with this reference exists, with other content."
 
     def __init__(self, *, reference: str) -> None:
-        super().__init__(f"The reference '{reference}' names another movement of money; nothing was booked.")
+        super().__init__(
+            f"The reference '{reference}' names another movement of money; nothing was booked. "
+            "Choose another reference for a new one."
+        )
 
 
 class SpendInvalid(InvalidRequest):
@@ -91,7 +94,7 @@ class ApprovalRefused(Conflict):
     summary = "A movement of money cannot be approved by the person who ordered it."
 
     def __init__(self) -> None:
-        super().__init__("You ordered this yourself: a second person has to approve it.")
+        super().__init__("You ordered this yourself: ask a second person to approve it.")
 
 
 class MovementDecided(Conflict):
@@ -99,4 +102,4 @@ class MovementDecided(Conflict):
     summary = "The movement of money no longer waits for a decision."
 
     def __init__(self, *, status: str) -> None:
-        super().__init__(f"This movement does not wait for a decision any more: {status}.")
+        super().__init__(f"This movement was decided meanwhile ({status}). Look at it again.")

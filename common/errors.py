@@ -48,6 +48,9 @@ class TollkeeperError(Exception):
             "code": self.code,
             "retryable": self.retryable,
         }
+        if self.retry_after_seconds is not None:
+            # Inside a stream, and on a WebSocket, there is no header to say it.
+            error["retry_after_seconds"] = self.retry_after_seconds
         if self.details:
             error["details"] = self.details
         if request_id is not None:

@@ -112,7 +112,9 @@ class MethodNotAllowed(InvalidRequest):
     summary = "The path exists, but not with this HTTP method."
 
     def __init__(self, *, method: str, allowed: str) -> None:
-        super().__init__(f"This path answers to {allowed}, not to {method}.", details={"allowed": allowed})
+        super().__init__(
+            f"This path answers to {allowed}, not to {method}. Use {allowed}.", details={"allowed": allowed}
+        )
 
 
 class ServerOverloaded(Unavailable):
@@ -146,7 +148,8 @@ class PriorityUnknown(InvalidRequest):
 
     def __init__(self, *, given: str) -> None:
         super().__init__(
-            f"The header x-priority must be 'interactive' or 'batch', not '{given[:40]}'.", param="x-priority"
+            f"The header x-priority knows no '{given[:40]}'. Send 'interactive' or 'batch', or leave it out.",
+            param="x-priority",
         )
 
 
@@ -279,12 +282,14 @@ class UpstreamError(TollkeeperError):
     is_passing = True
     # How long the provider asked not to be called, where it did.
     asked_seconds: int | None = None
+    # What a caller is told who has nothing better to go by: other deployments may answer at once.
+    _usual_wait_seconds = 1
 
     def __init__(self, message: str | None = None, *, internal_detail: str, retry_after_seconds: int | None = None):
         super().__init__(
             message or "The model's provider failed to answer. Retry; if it persists, send us the request id.",
             internal_detail=internal_detail,
-            retry_after_seconds=retry_after_seconds,
+            retry_after_seconds=retry_after_seconds or (self._usual_wait_seconds if self.retryable else None),
         )
 
 
@@ -389,7 +394,8 @@ class UpstreamInterrupted(UpstreamError):
 
     def __init__(self, *, internal_detail: str) -> None:
         super().__init__(
-            "The model's provider broke off the stream. What was relayed is charged; the rest never came.",
+            "The model's provider broke off the stream. What was relayed is charged; the rest never came. Send the "
+            "call again if you need all of it.",
             internal_detail=internal_detail,
         )
 
@@ -412,7 +418,10 @@ class ClientStalled(TollkeeperError):
     summary = "The client accepted nothing for too long and counts as gone."
 
     def __init__(self) -> None:
-        super().__init__("The client stopped reading the answer, so the call was ended.")
+        super().__init__(
+            "The client stopped reading the answer, so the call was ended. Read answers as they come; what had been "
+            "produced by then is charged."
+        )
 
 
 class CallCancelled(TollkeeperError):
@@ -424,7 +433,10 @@ class CallCancelled(TollkeeperError):
     summary = "The client cancelled the call or left; what was produced by then is charged."
 
     def __init__(self) -> None:
-        super().__init__("The call was cancelled. What had been produced by then is charged.")
+        super().__init__(
+            "The call was cancelled, or its client left. What had been produced by then is charged; send a new call if "
+            "you need the answer."
+        )
 
 
 class SocketCallsTooMany(RateLimited):

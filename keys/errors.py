@@ -76,7 +76,7 @@ class KeyNotFound(NotFound):
     summary = "The customer has no key of this id."
 
     def __init__(self, *, key_id: str) -> None:
-        super().__init__(f"There is no key '{key_id[:40]}'. GET /v1/keys lists your keys.")
+        super().__init__(f"There is no key '{key_id[:40]}'. Look for its id in GET /v1/keys.")
 
 
 class KeyExceedsMaker(PermissionDenied):

@@ -245,6 +245,7 @@ _ERROR: dict[str, Any] = {
                 "param": {"type": ["string", "null"], "description": "The parameter that is wrong."},
                 "code": {"type": "string"},
                 "retryable": {"type": "boolean", "description": "Whether repeating the same call can help."},
+                "retry_after_seconds": {"type": "integer", "description": "As in `Retry-After`, where it is known."},
                 "details": {"type": "object", "description": "The numbers behind the message."},
                 "request_id": {"type": "string"},
             },

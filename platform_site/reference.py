@@ -110,20 +110,22 @@ def _render_errors() -> str:
         "",
         _NOTE,
         "",
-        'Every error has OpenAI\'s shape: `{"error": {"message", "type", "param", "code", "retryable", "details"?,',
-        '"request_id"}}`. Codes are stable. `retryable` says whether repeating the same call can help; the `openai`',
-        "SDKs follow the `x-should-retry` header, which says the same.",
+        'Every error has OpenAI\'s shape: `{"error": {"message", "type", "param", "code", "retryable",',
+        '"retry_after_seconds"?, "details"?, "request_id"}}`. Codes are stable. `retryable` says whether repeating the',
+        "same call can help; the `openai` SDKs follow the header `x-should-retry`, which says the same.",
+        "Inside a stream the error is the last event, and on a WebSocket the message `error`, with the same object.",
+        "Whatever a provider writes into its errors stays in the server's log, under the request id.",
         "",
         "| status | code | retryable | openai exception | meaning |",
         "|---|---|---|---|---|",
     ]
     for error in sorted(by_code.values(), key=lambda e: (e.status, e.code)):
         retryable = "yes" if error.retryable else "no"
-        lines.append(_row(str(error.status), f"`{error.code}`", retryable, f"`{_sdk_exception(error)}`", error.summary))
+        lines.append(_row(str(error.status), f"`{error.code}`", retryable, f"`{sdk_exception(error)}`", error.summary))
     return "\n".join(lines) + "\n"
 
 
-def _sdk_exception(error: type[TollkeeperError]) -> str:
+def sdk_exception(error: type[TollkeeperError]) -> str:
     """Return the exception class that the openai SDK raises for the status."""
     if error.status >= 500:
         return openai.InternalServerError.__name__

@@ -132,7 +132,7 @@ class NothingToPublish(Conflict):
     summary = "The draft is what was published last."
 
     def __init__(self, *, number: str) -> None:
-        super().__init__(f"The draft says what version {number} says; there is nothing to publish.")
+        super().__init__(f"The draft says what version {number} says; there is nothing to publish. Edit it first.")
 
 
 class ReleaseRefused(Conflict):

@@ -30,7 +30,7 @@ async def serve_operation(route: Route, scope: Scope, receive: Receive, send: Se
     """Serve one HTTP request of a data plane operation."""
     runtime = await get_runtime()
     operation = route.operation
-    sink = RunSink(send, runtime) if route.prompt_name else HttpSink(send)
+    sink = RunSink(send, runtime.pulse) if route.prompt_name else HttpSink(send)
     request_id = make_id("req")
     headers = headers_of(scope)
     address = client_address_of(scope, headers)

@@ -17,6 +17,7 @@ import orjson
 from channels.generic.websocket import AsyncWebsocketConsumer
 
 from common.errors import AuthenticationFailed, InvalidRequest, TollkeeperError
+from common.ids import make_id
 from gateway.abuse import count_failure
 from gateway.attempts import openai_usage
 from gateway.calls import Exchange, Receipt
@@ -110,7 +111,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
         except AuthenticationFailed as failure:
             await self._refuse(failure)
         except TollkeeperError as error:
-            await self.send_event({"type": "error", "id": None, **error.as_body(request_id=None)})
+            await self._send_error(error, make_id("req"))
             await self._end(CloseCode.BAD_MESSAGE)
 
     async def disconnect(self, code: int) -> None:
@@ -178,9 +179,13 @@ class StreamConsumer(AsyncWebsocketConsumer):
         await self.send_event({"type": "ready"})
 
     async def _refuse(self, failure: TollkeeperError) -> None:
-        error = await count_failure(failure, self._address)
-        await self.send_event({"type": "error", "id": None, **error.as_body(request_id=None)})
+        await self._send_error(await count_failure(failure, self._address), make_id("req"))
         await self._end(CloseCode.UNAUTHENTICATED)
+
+    async def _send_error(self, error: TollkeeperError, request_id: str) -> None:
+        """Send the `error` of the socket itself, under an id of its own by which the log knows it."""
+        logger.info("%s: %s on a socket: %s", request_id, error.code, error.internal_detail or error.message)
+        await self.send_event({"type": "error", "id": None, **error.as_body(request_id=request_id)})
 
     async def _begin_call(self, message: dict[str, Any], route: Route) -> None:
         call_id = message.get("id")

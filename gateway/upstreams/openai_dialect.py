@@ -4,6 +4,7 @@ https://platform.openai.com/docs/api-reference/chat (2026-11). The fast path: ev
 Errors are mapped by status first; what a provider writes into them is logged, not passed on.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ import orjson
 from billing.tokens import TokenCounts
 from gateway.calls import ChatCall, Plan
 from gateway.catalogue import DeploymentEntry
+from gateway.chat.parameters import known_parameters
 from gateway.errors import UpstreamError, UpstreamInvalidAnswer, UpstreamRateLimited
 from gateway.local_model import local_base_url
 from gateway.models import Dialect
@@ -22,6 +24,8 @@ from gateway.upstreams.statuses import error_of_status
 
 _PATH = "/chat/completions"
 _DONE = b"[DONE]"
+# Anything else that a provider writes there is its own business, and may be an address or a key.
+_PARAM = re.compile(r"([a-z_]{1,40})(?:[.\[][A-Za-z0-9_.\[\]]{1,60})?")
 
 
 def find_obstacle(_body: Mapping[str, Any]) -> Obstacle | None:
@@ -108,9 +112,10 @@ def _error_of_body(parsed: dict[str, Any]) -> UpstreamError:
 
 
 def _param_of(text: str) -> str | None:
-    """Return the parameter that an OpenAI-shaped error names."""
+    """Return the parameter that an OpenAI-shaped error names, if it is one that customers know: "messages[0].role"."""
     try:
         param = orjson.loads(text)["error"]["param"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return None
-    return param[:100] if isinstance(param, str) else None
+    found = _PARAM.fullmatch(param) if isinstance(param, str) else None
+    return param if found is not None and found[1] in known_parameters() else None

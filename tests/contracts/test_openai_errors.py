@@ -186,7 +186,14 @@ def test_each_error_raises_the_sdks_matching_exception(platform: Platform, name:
     assert type(raised) is refusal.raises
     assert (raised.status_code, raised.code) == (refusal.status, refusal.code)
     assert isinstance(raised.body, dict)
-    assert set(raised.body) - {"details"} == {"message", "type", "param", "code", "retryable", "request_id"}
+    assert set(raised.body) - {"details", "retry_after_seconds"} == {
+        "message",
+        "type",
+        "param",
+        "code",
+        "retryable",
+        "request_id",
+    }
     assert raised.body["retryable"] is refusal.retryable
     assert raised.response.headers["x-should-retry"] == str(refusal.retryable).lower()
     assert raised.request_id == raised.body["request_id"]

@@ -159,7 +159,17 @@ async def test_a_stream_that_fails_before_its_first_chunk_is_a_status(
     assert platform.settle_one(caller).status == UsageStatus.FAILED
 
 
-@pytest.mark.parametrize(("param", "told"), [("temperature", "temperature"), (None, None), ({"deep": SECRET}, None)])
+@pytest.mark.parametrize(
+    ("param", "told"),
+    [
+        ("temperature", "temperature"),
+        ("messages[0].content", "messages[0].content"),
+        (None, None),
+        ({"deep": SECRET}, None),
+        (SECRET, None),
+        (f"messages {SECRET}", None),
+    ],
+)
 async def test_of_a_refusal_only_the_parameters_name_is_passed_on(
     platform: Platform, param: object, told: str | None
 ) -> None:
