@@ -1,9 +1,9 @@
 """Which deployments rest, and for how long: one breaker each, shared by all processes.
 
 Closed: calls pass. Failures add to a score, answers take from it, and time wears it off; past a bound the breaker opens
-and the deployment rests. After its rest one call at a time in each process tries it (half-open): an answer closes the
-breaker, a failure opens it for twice as long. A provider that limits our calls and says for how long rests exactly that
-long, and is simply called again then.
+and the deployment rests. After its rest one call at a time tries it (half-open), of all processes' calls the one that
+claims the trial first in the database: an answer closes the breaker, a failure opens it for twice as long. A provider
+that limits our calls and says for how long rests exactly that long, and is simply called again then.
 
 A process decides by what it has seen itself, and tells the others by a row that is written when a state changes, never
 else (`gateway.breaker_rows`); it learns of theirs with the next batch of its clerk. Of two states the later one counts.
@@ -12,6 +12,7 @@ On the happy path nothing is kept and nothing is written: a look into an empty d
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
@@ -21,8 +22,8 @@ _HALF_LIFE_US = 30_000_000
 # An answer makes up for half a failure: what fails one call in three or more gets there in the end.
 _ANSWER_COUNTS = 0.5
 _LONGEST_REST_US = 300_000_000
-# A probe that is never heard of again (its process sleeps, say) must not keep the others out.
-_PROBE_US = 60_000_000
+# A trial that is never heard of again (its process died, say) must not keep the others out.
+_TRIAL_US = 60_000_000
 # Of the quickest: figures older than this are forgotten, so that who was slow once is tried again.
 _LATENCY_KEPT_US = 300_000_000
 
@@ -37,6 +38,18 @@ class BreakerState(NamedTuple):
     trips: int
     until_us: int
     changed_us: int
+    # Until when a call may take to find out whether it answers again; 0: none is at it.
+    trial_until_us: int = 0
+
+
+class Passage(Enum):
+    """Whether a call may go to a deployment."""
+
+    FREE = auto()
+    # It rests, or another call is finding out whether it answers again.
+    BARRED = auto()
+    # This call would find out, once it has claimed that before all others.
+    TRIAL = auto()
 
 
 Book = Mapping[int, BreakerState]
@@ -97,7 +110,8 @@ class Breakers:
         # Only what is open, or was and may have to be told apart from an older state.
         self._states: dict[int, BreakerState] = {}
         self._scores: dict[int, _Score] = {}
-        self._probes: dict[int, int] = {}
+        # Of open ones: until when some call is trying it, here or elsewhere, as far as it is known here.
+        self._trials: dict[int, int] = {}
         self._latencies: dict[int, _Latency] = {}
         self._seen: HealthBook | None = None
 
@@ -108,10 +122,15 @@ class Breakers:
         self._seen = book
         for deployment_id, state in book.states.items():
             known = self._states.get(deployment_id)
+            if known is not None and known.changed_us > state.changed_us:
+                continue
             if known is None or known.changed_us < state.changed_us:
                 self._states[deployment_id] = state
                 self._scores.pop(deployment_id, None)
-                self._probes.pop(deployment_id, None)
+            # Should the book be older than a claim of ours, the database refuses a second one.
+            self._trials.pop(deployment_id, None)
+            if state.trial_until_us:
+                self._trials[deployment_id] = state.trial_until_us
 
     def resting_until_us(self, deployment_id: int, now_us: int) -> int:
         """Return until when a deployment is not to be called; 0: it may be."""
@@ -120,22 +139,36 @@ class Breakers:
             return 0
         if now_us < state.until_us:
             return state.until_us
-        return self._probes.get(deployment_id, 0) if self._is_probed(deployment_id, now_us) else 0
+        return self._trials.get(deployment_id, 0) if self._is_tried(deployment_id, now_us) else 0
 
-    def begin(self, deployment_id: int, now_us: int) -> bool:
-        """Note that a call goes to a deployment; False: it rests, or another call is finding out whether it answers."""
+    def is_closed(self, deployment_id: int) -> bool:
+        """Return whether a deployment may be called without finding out first whether it answers again."""
+        state = self._states.get(deployment_id)
+        return state is None or not state.is_open
+
+    def begin(self, deployment_id: int, now_us: int) -> Passage:
+        """Return whether a call may go to a deployment; a trial is this process's until it ends."""
         state = self._states.get(deployment_id)
         if state is None or not state.is_open:
-            return True
-        if now_us < state.until_us or self._is_probed(deployment_id, now_us):
-            return False
-        if state.reason != BreakerReason.RATE_LIMITED:
-            self._probes[deployment_id] = now_us + _PROBE_US
-        return True
+            return Passage.FREE
+        if now_us < state.until_us or self._is_tried(deployment_id, now_us):
+            return Passage.BARRED
+        if state.reason == BreakerReason.RATE_LIMITED:
+            return Passage.FREE
+        self._trials[deployment_id] = now_us + _TRIAL_US
+        return Passage.TRIAL
+
+    def trial_of(self, deployment_id: int) -> BreakerState:
+        """Return the state of a deployment that `begin` let be tried, with until when the trial may take."""
+        return self._states[deployment_id]._replace(trial_until_us=self._trials[deployment_id])
+
+    def note_trial_elsewhere(self, deployment_id: int, until_us: int) -> None:
+        """Note that another process claimed the trial first."""
+        self._trials[deployment_id] = until_us
 
     def leave(self, deployment_id: int) -> None:
-        """Note that a call ended without telling anything about the deployment: another one may find out."""
-        self._probes.pop(deployment_id, None)
+        """Note that a trial ended without telling anything about the deployment: another call may find out."""
+        self._trials.pop(deployment_id, None)
 
     def note_answer(self, deployment_id: int, now_us: int) -> BreakerState | None:
         """Note that a deployment answered; return its new state where that changed."""
@@ -149,7 +182,7 @@ class Breakers:
         # What began before the breaker opened may still end well: that is no news.
         if state is None or not state.is_open or now_us < state.until_us:
             return None
-        self._probes.pop(deployment_id, None)
+        self._trials.pop(deployment_id, None)
         if state.reason == BreakerReason.RATE_LIMITED:
             # Its rest is over, by the clock of every process alike: nothing to tell.
             self._states[deployment_id] = state._replace(is_open=False)
@@ -169,13 +202,13 @@ class Breakers:
             if state is not None and state.is_open and state.until_us >= until_us - 1_000_000:
                 return None
             trips = state.trips if state is not None else 0
-            self._probes.pop(deployment_id, None)
+            self._trials.pop(deployment_id, None)
             return self._open(deployment_id, now_us, BreakerReason.RATE_LIMITED, error_code, trips, until_us)
         if state is not None and state.is_open and state.reason != BreakerReason.RATE_LIMITED:
             if now_us < state.until_us:
                 return None
-            # The probe failed.
-            self._probes.pop(deployment_id, None)
+            # The trial failed.
+            self._trials.pop(deployment_id, None)
             return self._trip(deployment_id, now_us, error_code, state.trips + 1)
         score = self._scores.setdefault(deployment_id, _Score(0.0, now_us))
         score.value = self._worn(score, now_us) + 1
@@ -200,8 +233,8 @@ class Breakers:
         known = self._latencies.get(deployment_id)
         return None if known is None or now_us - known.at_us > _LATENCY_KEPT_US else known.seconds
 
-    def _is_probed(self, deployment_id: int, now_us: int) -> bool:
-        return self._probes.get(deployment_id, 0) > now_us
+    def _is_tried(self, deployment_id: int, now_us: int) -> bool:
+        return self._trials.get(deployment_id, 0) > now_us
 
     def _worn(self, score: _Score, now_us: int) -> float:
         return float(score.value * 0.5 ** (max(0, now_us - score.at_us) / _HALF_LIFE_US))
@@ -227,5 +260,5 @@ class Breakers:
     def _change(self, state: BreakerState, now_us: int) -> BreakerState:
         known = self._states.get(state.deployment_id)
         changed_us = now_us if known is None else max(now_us, known.changed_us + 1)
-        self._states[state.deployment_id] = state = state._replace(changed_us=changed_us)
+        self._states[state.deployment_id] = state = state._replace(changed_us=changed_us, trial_until_us=0)
         return state

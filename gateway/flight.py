@@ -63,6 +63,8 @@ class Flight:
     added_input_tokens: int = 0
     # Of the earlier attempts.
     upstream_seconds: float = 0
+    # The present attempt finds out whether a deployment answers again, and may take until then (the clerk's clock).
+    trial_until_us: int = 0
 
     @property
     def answers(self) -> list[Attempt]:

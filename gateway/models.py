@@ -253,6 +253,8 @@ class Breaker(HealthModel):
     # How often in a row it was opened without an answer in between.
     trips = models.PositiveIntegerField(default=0)
     until_us = models.BigIntegerField(default=0)
+    # Until when a call may take to find out; 0: nobody is trying. Whoever sets it is the one that tries.
+    trial_until_us = models.BigIntegerField(default=0)
     # The later of two states counts.
     changed_us = models.BigIntegerField()
 

@@ -65,7 +65,8 @@ def state_badge(breaker: Breaker | None) -> SafeString:
         return badge("Rests", "danger", title=why)
     if breaker.reason == BreakerReason.RATE_LIMITED:
         return badge("Closed", "success", title="It asked for a rest, which is over.")
-    return badge("Half-open", "warning", title=f"{why} Its rest is over: one call at a time tries it.")
+    now = "a call is trying it" if breaker.trial_until_us > to_us(datetime.now(UTC)) else "the next call tries it"
+    return badge("Half-open", "warning", title=f"{why} Its rest is over: {now}, the others pass it by.")
 
 
 def why_text(breaker: Breaker | None) -> str:

@@ -22,7 +22,9 @@ from gateway.admission.commands import (
     Admit,
     Admitted,
     Answer,
+    ClaimTrial,
     Command,
+    EndTrial,
     FindPrincipal,
     FoundPrincipal,
     NoteBreaker,
@@ -44,8 +46,8 @@ from gateway.admission.expiry import usage_of_expired, usage_of_unreadable
 from gateway.admission.memory import Head, Memory
 from gateway.admission.worker import WorkerLease, find_dead_workers, remove_workers_without_holds
 from gateway.attempt_rows import NewAttempt, prune_attempts, write_attempts
-from gateway.breaker_rows import read_health, write_breakers
-from gateway.breakers import BreakerState, HealthBook
+from gateway.breaker_rows import BreakerCommand, read_health, write_breakers
+from gateway.breakers import HealthBook
 from gateway.catalogue import EMPTY_CATALOGUE, Catalogue, read_catalogue
 from gateway.idempotency import (
     KEEP_US,
@@ -112,7 +114,7 @@ class _Writes:
     released: list[str] = field(default_factory=list)
     refusals: list[NewRefusal] = field(default_factory=list)
     attempts: list[NewAttempt] = field(default_factory=list)
-    breakers: list[BreakerState] = field(default_factory=list)
+    breakers: list[tuple[int, BreakerCommand]] = field(default_factory=list)
     # Balances or counters have moved.
     has_changed: bool = False
 
@@ -171,8 +173,8 @@ def _run(sql: Sql, commands: Sequence[Command], context: BatchContext) -> list[A
         elif isinstance(command, NoteRefusal):
             writes.refusals.append(command.refusal)
             answers[position] = Noted()
-        elif isinstance(command, NoteBreaker):
-            writes.breakers.append(command.state)
+        elif isinstance(command, NoteBreaker | ClaimTrial | EndTrial):
+            writes.breakers.append((position, command))
             answers[position] = Noted()
     # After them, so that what a settlement frees of an expired grant is gone before anybody can spend it.
     _expire_grants(sql, state, writes, context)
@@ -181,6 +183,7 @@ def _run(sql: Sql, commands: Sequence[Command], context: BatchContext) -> list[A
             answers[position] = _admit(state, writes, command, context)
     _find_principals(sql, commands, answers)
     _write(sql, state, writes, context)
+    answers |= write_breakers(sql, writes.breakers, now_us=now_us)
     if found.dead_workers:
         remove_workers_without_holds(sql, found.dead_workers)
     context.memory.end(sql)
@@ -457,4 +460,3 @@ def _write(sql: Sql, state: AdmissionState, writes: _Writes, context: BatchConte
         context.last_used_us[key_id] = state.now_us
     write_refusals(sql, writes.refusals, now_us=state.now_us)
     write_attempts(sql, writes.attempts, now_us=state.now_us)
-    write_breakers(sql, writes.breakers)

@@ -27,7 +27,9 @@ from gateway.admission.commands import (
     Admit,
     Admitted,
     Answer,
+    ClaimTrial,
     Command,
+    EndTrial,
     FindPrincipal,
     FoundPrincipal,
     NoteBreaker,
@@ -39,6 +41,7 @@ from gateway.admission.commands import (
     Settle,
     Settled,
     Stale,
+    TrialClaimed,
 )
 from gateway.admission.worker import WorkerLease
 from gateway.breakers import HealthBook
@@ -145,6 +148,8 @@ class Clerk:
     @overload
     def submit(self, command: Settle) -> "asyncio.Future[Settled]": ...
     @overload
+    def submit(self, command: ClaimTrial) -> "asyncio.Future[TrialClaimed]": ...
+    @overload
     def submit(self, command: NoteProgress) -> "asyncio.Future[Noted]": ...
     def submit(self, command: Command) -> "asyncio.Future[Answer]":  # type: ignore[misc]
         """Queue a question and return the future of its answer.
@@ -161,7 +166,7 @@ class Clerk:
         self._queue.put(_Entry(command, future))
         return future
 
-    def note(self, command: NoteProgress | NoteRefusal | NoteBreaker) -> None:
+    def note(self, command: NoteProgress | NoteRefusal | NoteBreaker | EndTrial) -> None:
         """Queue a note whose answer nobody awaits. Of refusals none beyond the queue's bound."""
         if isinstance(command, NoteRefusal) and self._queue.qsize() >= self._queue_limit:
             return

@@ -137,11 +137,43 @@ class NoteBreaker:
 
     state: BreakerState
 
+    @property
+    def deployment_id(self) -> int:
+        """Return whose breaker it is."""
+        return self.state.deployment_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimTrial:
+    """The rest of a deployment is over: may a call of this process find out whether it answers again?"""
+
+    state: BreakerState
+
+    @property
+    def deployment_id(self) -> int:
+        """Return whose breaker it is."""
+        return self.state.deployment_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialClaimed:
+    """Until when the trial may take that was there first, or the rest that has begun anew; 0: calls pass again."""
+
+    until_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndTrial:
+    """The trial that may take until then has told nothing: somebody else may find out."""
+
+    deployment_id: int
+    until_us: int
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noted:
     """The note is stored."""
 
 
-Command = FindPrincipal | Admit | Settle | NoteProgress | NoteRefusal | NoteBreaker
-Answer = FoundPrincipal | Admitted | Replayed | Refused | Stale | Settled | Noted
+Command = FindPrincipal | Admit | Settle | NoteProgress | NoteRefusal | NoteBreaker | ClaimTrial | EndTrial
+Answer = FoundPrincipal | Admitted | Replayed | Refused | Stale | Settled | TrialClaimed | Noted

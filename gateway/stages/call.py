@@ -16,12 +16,12 @@ from gateway.errors import (
     UpstreamError,
     UpstreamMisconfigured,
     UpstreamRejected,
-    UpstreamUnreachable,
 )
 from gateway.flight import Flight
 from gateway.models import OnDisconnect, Routing
 from gateway.stages.hedge import open_quickest
 from gateway.stages.relay import CLIENT_PHASE, relay_completion, relay_stream
+from gateway.stages.trial import enter, leave
 from gateway.structured.asking import shape_call
 from gateway.upstreams.answer import open_answer, timeout_error
 
@@ -40,8 +40,7 @@ async def attempt(flight: Flight, deployment: DeploymentEntry) -> bytes | None:
     assert exchange.call is not None
     assert exchange.plan is not None
     exchange.deployment = deployment
-    if not flight.runtime.breakers.begin(deployment.id, flight.runtime.clerk.now_us):
-        raise UpstreamUnreachable(internal_detail=f"{upstream.name} rests, or is just being tried")
+    await enter(flight, deployment)
     exchange.sent = perf_counter()
     # Whoever sent a key will ask again: the answer is worth having even if nobody listens now.
     control.stops_when_client_leaves = upstream.on_disconnect is OnDisconnect.STOP and exchange.claim is None
@@ -72,12 +71,12 @@ async def attempt(flight: Flight, deployment: DeploymentEntry) -> bytes | None:
         _note_attempt(flight, error)
         raise
     except CallStopped:
-        flight.runtime.breakers.leave(deployment.id)
+        leave(flight, deployment.id)
         raise
     except DeadlinePassed as passed:
         if passed.phase == CLIENT_PHASE:
             control.reason = StopReason.CLIENT_STALLED
-            flight.runtime.breakers.leave(deployment.id)
+            leave(flight, deployment.id)
             raise CallStopped(StopReason.CLIENT_STALLED) from passed
         late = timeout_error(passed, upstream.name)
         _note_attempt(flight, late)
@@ -99,9 +98,10 @@ def _note_attempt(flight: Flight, error: UpstreamError | None) -> None:
     assert exchange.call is not None
     assert exchange.plan is not None
     if isinstance(error, UpstreamMisconfigured):
-        runtime.breakers.leave(deployment.id)
+        leave(flight, deployment.id)
         return
     has_failed = error is not None and not isinstance(error, UpstreamRejected)
+    flight.trial_until_us = 0
     now_us = runtime.clerk.now_us
     if error is not None and has_failed:
         state = runtime.breakers.note_failure(

@@ -13,6 +13,7 @@ from gateway.calls import Attempt, ChatCall
 from gateway.catalogue import DeploymentEntry
 from gateway.errors import UpstreamError
 from gateway.flight import Flight
+from gateway.stages.trial import leave
 from gateway.upstreams.answer import UpstreamAnswer, open_answer
 
 
@@ -81,9 +82,8 @@ async def _first_that_answers(runners: list[_Runner]) -> _Runner:
 def _find_other(flight: Flight, deployment: DeploymentEntry) -> DeploymentEntry | None:
     plan, runtime = flight.exchange.plan, flight.runtime
     assert plan is not None
-    now_us = runtime.clerk.now_us
-    others = (d for d in plan.deployments if d is not deployment)
-    return next((d for d in others if not runtime.breakers.resting_until_us(d.id, now_us)), None)
+    # One that has yet to show that it answers again is no help in a hurry.
+    return next((d for d in plan.deployments if d is not deployment and runtime.breakers.is_closed(d.id)), None)
 
 
 def _put_on_record(flight: Flight, runner: _Runner) -> None:
@@ -99,8 +99,9 @@ def _put_on_record(flight: Flight, runner: _Runner) -> None:
         )
         if state is not None:
             flight.runtime.clerk.note(NoteBreaker(state=state))
-    else:
-        flight.runtime.breakers.leave(runner.deployment.id)
+    elif runner.deployment is flight.exchange.deployment:
+        # The first one may have been on trial.
+        leave(flight, runner.deployment.id)
     flight.earlier.append(
         Attempt(
             upstream=runner.deployment.upstream.name,

@@ -3,13 +3,14 @@
 import asyncio
 from typing import Any
 
+import aiohttp
 import pytest
 
 from billing.models import UsageStatus
 from gateway.breaker_rows import reset_breaker
 from gateway.models import Breaker, CallAttempt, Deployment
 from keys.audit import SYSTEM
-from tests.flows.platform import Caller, Platform, wait_for
+from tests.flows.platform import Caller, Platform, Server, wait_for
 from tests.flows.wire import ask
 from tests.upstream import Behaviour, Cut, error, rate_limited
 
@@ -112,6 +113,58 @@ async def test_a_breaker_that_opened_in_one_process_is_open_in_the_other(own_pla
     wait_for(lambda: read_breaker(platform, model), what="the breaker's row")
     await ask(other, caller)
     assert (await ask(other, caller)).headers["x-upstream"] == second
+
+
+def end_rest(platform: Platform, model: str, **columns: int) -> None:
+    """Let the rest of a deployment be over, as far as the processes know."""
+    row = read_breaker(platform, model)
+    assert row is not None
+    platform.run(lambda: Breaker.objects.filter(pk=row.pk).update(until_us=1, changed_us=row.changed_us + 1, **columns))
+
+
+async def test_one_call_of_all_processes_tries_what_has_rested_and_a_killed_one_is_followed_by_another(
+    own_platform: Any,
+) -> None:
+    platform: Platform = own_platform(servers=2, BREAKER_FAILURES="1", BREAKER_REST_SECONDS="60")
+    one, other = platform.servers
+    model = platform.make_model()
+    second = platform.add_deployment(model, priority=2)
+    caller = platform.make_caller(model=model)
+    platform.upstream.queue(error(500), target=model)
+    assert (await ask(one, caller)).headers["x-upstream"] == second
+    wait_for(lambda: read_breaker(platform, model), what="the breaker's row")
+    await asyncio.to_thread(end_rest, platform, model)
+    tries_before = count_tries(platform, model)
+    platform.upstream.queue(Behaviour(hold_at="head"), target=model)
+    trial = asyncio.create_task(ask_for_ever(one, caller))
+    await asyncio.to_thread(platform.upstream.wait_until_held, n=1)
+    for _ in range(3):
+        assert (await ask(other, caller)).headers["x-upstream"] == second
+        assert (await ask(one, caller)).headers["x-upstream"] == second
+    assert count_tries(platform, model) == tries_before + 1
+    one.kill()
+    platform.upstream.release()
+    with pytest.raises(aiohttp.ClientError):
+        await trial
+    assert (await ask(other, caller)).headers["x-upstream"] == second
+    assert count_tries(platform, model) == tries_before + 1
+    # A minute later.
+    await asyncio.to_thread(end_rest, platform, model, trial_until_us=1)
+    await ask(other, caller)
+    assert (await ask(other, caller)).headers["x-upstream"] != second
+    found = wait_for(lambda: (row := read_breaker(platform, model)) and not row.is_open and row, what="its recovery")
+    assert (found.reason, found.trial_until_us) == ("recovered", 0)
+
+
+def count_tries(platform: Platform, model: str) -> int:
+    """Return how often the first deployment of a model was called."""
+    return sum((request.body or {})["model"] == model for request in platform.requests_for(model))
+
+
+async def ask_for_ever(server: Server, caller: Caller) -> None:
+    """Call until a call does not come back: the first may be planned before its server knows that the rest is over."""
+    while True:
+        await ask(server, caller)
 
 
 async def test_weights_share_the_calls_and_weight_0_waits_for_the_others_to_fail(platform: Platform) -> None:
