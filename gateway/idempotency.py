@@ -12,12 +12,16 @@ from typing import NamedTuple
 import orjson
 
 from common.sql import Sql
+from gateway.errors import IdempotencyKeyInvalid
 
 KEEP_US = 24 * 3_600 * 1_000_000
 # An answer beyond this is not kept: its repeat is told so, and not run again.
 MAX_ANSWER_BYTES = 4_000_000
 _TABLE = "gateway_idempotencyclaim"
 _PRUNE_LIMIT = 500
+# Answers of the control plane, see `gateway.kept_answers`.
+_POST_TABLE = "gateway_postanswer"
+_MOST_KEY_CHARACTERS = 255
 
 
 class Claim(NamedTuple):
@@ -55,6 +59,14 @@ class NewClaim(NamedTuple):
 
 
 ClaimKey = tuple[int, str]
+
+
+def check_key(text: str) -> str:
+    """Return the key of a header. Raises IdempotencyKeyInvalid."""
+    key = text.strip()
+    if not 0 < len(key) <= _MOST_KEY_CHARACTERS or not (key.isascii() and key.isprintable()):
+        raise IdempotencyKeyInvalid
+    return key
 
 
 def fingerprint_of(operation: str, body: object) -> str:
@@ -113,9 +125,10 @@ def release_claims(sql: Sql, request_ids: Collection[str]) -> None:
 
 
 def prune_claims(sql: Sql, *, now_us: int) -> None:
-    """Remove some of the claims that nobody will ask for again."""
-    sql.run(
-        f"DELETE FROM {_TABLE} WHERE id IN"
-        f" (SELECT id FROM {_TABLE} WHERE expires_us <= %s ORDER BY expires_us LIMIT {_PRUNE_LIMIT})",
-        (now_us,),
-    )
+    """Remove some of the claims and answers that nobody will ask for again."""
+    for table in (_TABLE, _POST_TABLE):
+        sql.run(
+            f"DELETE FROM {table} WHERE id IN"
+            f" (SELECT id FROM {table} WHERE expires_us <= %s ORDER BY expires_us LIMIT {_PRUNE_LIMIT})",
+            (now_us,),
+        )

@@ -1,5 +1,6 @@
 """Re-encrypting what is stored encrypted, under the newest of ENCRYPTION_KEYS, so that an older key can be given up."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cryptography.fernet import Fernet, InvalidToken
@@ -7,6 +8,7 @@ from django.conf import settings
 from django.db import transaction
 
 from common.errors import InternalError
+from gateway.answer_models import PostAnswer
 from gateway.models import Upstream
 from gateway.secrets import decrypt_secret, encrypt_secret
 from keys.audit import Actor, record_event
@@ -41,7 +43,18 @@ def rotate_secrets(*, actor: Actor) -> Rotation:
         upstream.save(update_fields=["encrypted_secret"])
         record_event(actor=actor, action="upstream.secret_reencrypted", target=upstream)
         rewritten.append(upstream.name)
+    _rotate_answers()
     return Rotation(rewritten=tuple(rewritten), unchanged=tuple(unchanged), unreadable=tuple(unreadable))
+
+
+def _rotate_answers() -> None:
+    """Re-encrypt the answers that are kept for repeats; what no key opens any more is left to expire."""
+    for row in PostAnswer.objects.select_for_update().filter(encrypted_body__gt="").order_by("id"):
+        assert row.encrypted_body is not None
+        if not _is_under_newest_key(row.encrypted_body):
+            with suppress(InternalError):
+                row.encrypted_body = encrypt_secret(decrypt_secret(row.encrypted_body))
+                row.save(update_fields=["encrypted_body"])
 
 
 def _is_under_newest_key(stored: str) -> bool:

@@ -1,4 +1,6 @@
-"""Provider secrets at rest: Fernet (AES-128-CBC with HMAC-SHA-256) under the server's keys, newest first."""
+"""Secrets at rest, of providers and in kept answers: Fernet (AES-128-CBC with HMAC-SHA-256) under the server's keys,
+newest first.
+"""
 
 from functools import lru_cache
 
@@ -9,7 +11,7 @@ from common.errors import InternalError
 
 
 def encrypt_secret(secret: str) -> str:
-    """Return the stored form of a provider's secret; empty stays empty (an upstream without a key)."""
+    """Return the stored form of a secret; empty stays empty (an upstream without a key)."""
     return _fernet().encrypt(secret.encode()).decode() if secret else ""
 
 
@@ -23,7 +25,7 @@ def decrypt_secret(stored: str) -> str:
     try:
         return _fernet().decrypt(stored.encode()).decode()
     except InvalidToken:
-        raise InternalError(internal_detail="a provider secret cannot be decrypted: check ENCRYPTION_KEYS") from None
+        raise InternalError(internal_detail="a stored secret cannot be decrypted: check ENCRYPTION_KEYS") from None
 
 
 def _fernet() -> MultiFernet:

@@ -11,7 +11,8 @@ from common.errors import AuthenticationFailed, InternalError, TollkeeperError, 
 from gateway import errors as gateway_errors
 from gateway.operations import CHAT_COMPLETIONS, OPERATIONS, PROMPT_RUNS, STREAM, Operation
 from gateway.prompt_requests import PromptChoice
-from gateway.rest.schema import describe_errors
+from gateway.rest.once import REPLAYED_HEADER
+from gateway.rest.schema import IDEMPOTENCY_KEY, REPLAYED, describe_errors
 from gateway.routing import OWN_SCHEMAS
 from gateway.structured import errors as output_errors
 from keys import errors as keys_errors
@@ -84,6 +85,7 @@ _HEADERS = {
     "x-balance-usd": "What is available after the call, an exact decimal. Not on streams.",
     "x-overhead-ms": "What the gateway itself took. Not on streams.",
     "x-upstream-ms": "What the upstream took. Not on streams.",
+    REPLAYED_HEADER: REPLAYED,
     **{
         f"x-ratelimit-{part}-{kind}": f"{meaning} of the tightest limit on {kind} a minute, where there is one."
         for kind in ("requests", "input-tokens", "output-tokens")
@@ -200,7 +202,7 @@ def _describe(operation: Operation) -> dict[str, Any]:
         "security": [{"apiKey": []}],
         "x-required-scope": operation.scope.value,
         "x-limits-class": operation.limits_class,
-        "parameters": [*([_PROMPT_NAME] if is_run else []), _MAX_ATTEMPTS],
+        "parameters": [*([_PROMPT_NAME] if is_run else []), _MAX_ATTEMPTS, IDEMPOTENCY_KEY],
         "requestBody": {
             "required": True,
             "content": {

@@ -1,6 +1,7 @@
 """What all REST endpoints of customers share: JSON whatever is asked for, a request id, the one error shape."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, ClassVar
 
 from rest_framework.negotiation import BaseContentNegotiation
@@ -10,10 +11,12 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from common.errors import TollkeeperError
+from gateway.kept_answers import Repeats
 from gateway.limit_headers import limit_lines
 from gateway.rest.authentication import principal_of
 from gateway.rest.counting import take_request
 from gateway.rest.errors import id_of_request, render_exception
+from gateway.rest.once import HEADER, post_once
 from gateway.rest.schema import CustomerSchema
 from gateway.transports.rendering import deprecation_headers, split_lines
 from keys.limits import LimitReading
@@ -55,6 +58,8 @@ class CustomerView(RequestIds, APIView):
 
     content_negotiation_class = JsonOnly
     http_method_names = ["get", "head"]
+    # How a POST with an Idempotency-Key is kept from happening twice.
+    repeats: ClassVar[Repeats] = Repeats.IN_TRANSACTION
     schema = CustomerSchema()
     # As they stand after this call was counted.
     limits: tuple[LimitReading, ...] = ()
@@ -66,6 +71,11 @@ class CustomerView(RequestIds, APIView):
         self.limits = answer.limits
         if answer.error is not None:
             raise answer.error
+        if request.method == "POST" and HEADER in request.headers and self.repeats is not Repeats.HARMLESS:
+            # The handler is looked up after this: so the key counts for whatever view there will be.
+            handler = getattr(self, "post", self.http_method_not_allowed)
+            once = partial(post_once, handler, request_id=id_of_request(request), repeats=self.repeats)
+            vars(self)["post"] = once
 
     def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
         """Add the limits to every answer, refusals included; tell the holder of a rotated key that it will end."""

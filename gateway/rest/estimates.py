@@ -16,6 +16,7 @@ from gateway import errors
 from gateway.admission.commands import Refused
 from gateway.bounds import read_bounds
 from gateway.estimating import Estimate, estimate_call
+from gateway.kept_answers import Repeats
 from gateway.rest.authentication import principal_of
 from gateway.rest.base import CustomerView
 from gateway.rest.pricing import PricingSerializer, present_pricing
@@ -74,6 +75,7 @@ class EstimateSerializer(serializers.Serializer[Any]):
 class EstimateView(CustomerView):
     required_scope = Scope.CHAT_WRITE
     http_method_names = ["post"]
+    repeats = Repeats.HARMLESS
     errors = (
         errors.BodyTooLarge,
         errors.BodyInvalid,

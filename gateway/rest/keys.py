@@ -110,7 +110,9 @@ class KeySerializer(serializers.Serializer[Any]):
 
 
 class IssuedKeySerializer(KeySerializer):
-    secret = serializers.CharField(help_text="Shown once. Only a keyed hash of it is stored.")
+    secret = serializers.CharField(
+        help_text="Shown once, and to a repeat with the same Idempotency-Key; a keyed hash of it is stored."
+    )
 
 
 class KeyListSerializer(serializers.Serializer[Any]):

@@ -7,6 +7,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from gateway.kept_answers import Repeats
 from gateway.prompt_tests.caller import CallerRevoked
 from gateway.rest.authentication import principal_of
 from gateway.rest.base import CustomerView
@@ -42,6 +43,7 @@ class PromptTestsSerializer(serializers.Serializer[Any]):
 class PromptTestsView(CustomerView):
     required_scope = Scope.PROMPTS_TEST
     http_method_names = ["post"]
+    repeats = Repeats.CLAIMED_FIRST
     errors = (PromptNotFound, PinInvalid, PromptTestInvalid, PromptUnusable, CallerRevoked)
 
     @extend_schema(

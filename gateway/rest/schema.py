@@ -7,6 +7,8 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 
 from common.errors import AuthenticationFailed, InternalError, TollkeeperError
+from gateway.kept_answers import Repeats
+from gateway.rest.once import ERRORS, HEADER, REPLAYED_HEADER
 from keys.errors import AddressNotAllowed, AuthenticationThrottled, InsufficientScope, LimitIsZero, RateLimitExceeded
 
 # What any endpoint can answer that asks for a key.
@@ -21,6 +23,15 @@ _COMMON_ERRORS: tuple[type[TollkeeperError], ...] = (
 )
 _REQUEST_ID_HEADER = {
     "x-request-id": {"description": "Names this answer in the server's log.", "schema": {"type": "string"}}
+}
+
+REPLAYED = "true: the answer of the first call with this Idempotency-Key; nothing was done or charged again."
+IDEMPOTENCY_KEY: dict[str, Any] = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "description": "Send the same call again under the same key, within 24 hours, to get the first one's answer.",
 }
 
 
@@ -47,7 +58,13 @@ class CustomerSchema(AutoSchema):
         view: Any = self.view
         operation["x-required-scope"] = view.required_scope.value
         operation["description"] = f"{operation['description']} Needs the scope `{view.required_scope}`."
-        operation["responses"].update(describe_errors((*_COMMON_ERRORS, *view.errors)))
+        errors = (*_COMMON_ERRORS, *view.errors)
+        if self.method == "POST" and view.repeats is not Repeats.HARMLESS:
+            errors += ERRORS
+            operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
+            for answer in operation["responses"].values():
+                answer["headers"] = {REPLAYED_HEADER: {"schema": {"type": "string"}, "description": REPLAYED}}
+        operation["responses"].update(describe_errors(errors))
         for answer in operation["responses"].values():
             answer["headers"] = {**_REQUEST_ID_HEADER, **answer.get("headers", {})}
             answer["description"] = answer["description"] or "What was asked for."

@@ -6,12 +6,9 @@ import orjson
 
 from billing.tokens import TokenCounts
 from gateway.calls import Attempt, Exchange, PromptMark, Receipt
-from gateway.errors import IdempotencyKeyInvalid
 from gateway.flight import Flight, Sink
-from gateway.idempotency import MAX_ANSWER_BYTES, Claim, StoredAnswer, fingerprint_of
+from gateway.idempotency import MAX_ANSWER_BYTES, Claim, StoredAnswer, check_key, fingerprint_of
 from gateway.routing import NO_WISH
-
-_MOST_KEY_CHARACTERS = 255
 
 
 def read_claim(exchange: Exchange) -> None:
@@ -19,9 +16,7 @@ def read_claim(exchange: Exchange) -> None:
     raw = exchange.headers.get(b"idempotency-key")
     if raw is None:
         return
-    key = raw.decode("latin-1").strip()
-    if not 0 < len(key) <= _MOST_KEY_CHARACTERS or not (key.isascii() and key.isprintable()):
-        raise IdempotencyKeyInvalid
+    key = check_key(raw.decode("latin-1"))
     assert exchange.call is not None
     # A prompt's body is filled in by whatever version is released; a repeat is told by what was sent.
     sent = exchange.call.body if exchange.prompt_request is None else exchange.prompt_request.body

@@ -23,7 +23,7 @@ def exchange_lines(exchange: Exchange) -> str:
     if exchange.prompt_mark is not None:
         lines += _prompt_lines(exchange.prompt_mark, is_deprecation_told=is_key_deprecated)
     if exchange.replayed is not None:
-        lines += "idempotent-replayed: true\r\n"
+        lines += "idempotency-replayed: true\r\n"
     if exchange.dropped_messages:
         lines += f"x-truncated-messages: {exchange.dropped_messages}\r\n"
     if exchange.plan is not None:

@@ -2,12 +2,16 @@
 
 import asyncio
 import json
+from typing import Any
 
+import aiohttp
 import pytest
 from openai import ConflictError, OpenAI, UnprocessableEntityError
 
-from tests.flows.platform import Caller, Platform
-from tests.flows.wire import RawCall, ask, ask_many, chat_body
+from keys.models import ApiKey
+from keys.scopes import Scope
+from tests.flows.platform import Caller, Platform, Server
+from tests.flows.wire import RawCall, ask, ask_many, chat_body, open_client
 from tests.upstream import Behaviour, error
 
 KEY = {"idempotency-key": "order-4711"}
@@ -26,8 +30,8 @@ async def test_a_repeat_gets_the_same_answer_and_costs_nothing(
     first = await ask(platform.server, caller, headers=KEY, **options)
     second = await ask(platform.server, caller, headers=KEY, **options)
     assert (first.status, second.status) == (200, 200)
-    assert "idempotent-replayed" not in first.headers
-    assert second.headers["idempotent-replayed"] == "true"
+    assert "idempotency-replayed" not in first.headers
+    assert second.headers["idempotency-replayed"] == "true"
     assert second.headers["x-request-id"] != first.headers["x-request-id"]
     if stream:
         assert second.is_whole
@@ -71,7 +75,7 @@ async def test_of_many_at_once_one_runs_and_the_others_are_told_so(platform: Pla
     assert {(answer.status, answer.error["code"]) for answer in refused} <= {(409, "idempotency_in_flight")}
     assert all(answer.headers["retry-after"] == "1" for answer in refused)
     assert len(platform.requests_for(caller.model)) == len(platform.read_usage(caller)) == 1
-    assert (await ask(platform.server, caller, headers=KEY)).headers["idempotent-replayed"] == "true"
+    assert (await ask(platform.server, caller, headers=KEY)).headers["idempotency-replayed"] == "true"
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -80,7 +84,7 @@ async def test_a_failed_call_may_be_sent_again(platform: Platform, caller: Calle
     assert (await ask(platform.server, caller, headers=KEY, stream=stream)).status == 502
     answer = await ask(platform.server, caller, headers=KEY, stream=stream)
     assert answer.status == 200
-    assert "idempotent-replayed" not in answer.headers
+    assert "idempotency-replayed" not in answer.headers
     platform.assert_settled(caller)
 
 
@@ -93,7 +97,7 @@ async def test_a_client_that_lost_its_connection_finds_the_whole_answer(platform
     await asyncio.to_thread(platform.release)
     await asyncio.to_thread(platform.wait_for_usage, caller)
     answer = await ask(platform.server, caller, headers=KEY, stream=True)
-    assert answer.headers["idempotent-replayed"] == "true"
+    assert answer.headers["idempotency-replayed"] == "true"
     assert answer.is_whole
     assert len(platform.requests_for(caller.model)) == len(platform.read_usage(caller)) == 1
 
@@ -107,6 +111,23 @@ async def test_a_malformed_key_is_refused(platform: Platform, caller: Caller, ke
         call.writer.write(head + body)
         assert await call.read_status() == 400
         assert json.loads(await call.read_body())["error"]["code"] == "invalid_idempotency_key"
+
+
+async def test_of_many_posts_at_once_on_two_servers_one_makes_a_key_and_all_get_it(own_platform: Any) -> None:
+    platform: Platform = own_platform(servers=2)
+    manager = platform.make_caller(scopes=list(Scope))
+
+    async def make(client: aiohttp.ClientSession, server: Server) -> dict[str, Any]:
+        url, headers = f"{server.base_url}/keys", manager.headers | KEY
+        async with client.post(url, json={"name": "worker"}, headers=headers) as response:
+            assert response.status == 201
+            answer: dict[str, Any] = await response.json()
+        return answer
+
+    async with open_client() as client:
+        made = await asyncio.gather(*(make(client, server) for server in platform.servers * 5))
+    assert {(answer["id"], answer["secret"]) for answer in made} == {(made[0]["id"], made[0]["secret"])}
+    assert platform.run(lambda: ApiKey.objects.filter(name="worker").count()) == 1
 
 
 def test_the_sdk_raises_its_own_errors(platform: Platform, caller: Caller) -> None:

@@ -387,7 +387,7 @@ async def test_a_repeated_run_is_replayed_whatever_was_released_since(
     first = await run(platform, caller, name, headers=headers, stream=stream)
     platform.run(prompting.release, publish(platform, name, caller, "Greet {{ name }}."))
     second = await run(platform, caller, name, headers=headers, stream=stream)
-    assert second.headers["idempotent-replayed"] == "true"
+    assert second.headers["idempotency-replayed"] == "true"
     runs = [read_events(answer)[-1][1] if stream else answer.body for answer in (first, second)]
     assert runs[0]["output"] == runs[1]["output"] == {"city": "Bern", "people": 134000}
     assert runs[0]["attempts"] == runs[1]["attempts"]
