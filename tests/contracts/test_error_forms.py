@@ -202,7 +202,8 @@ async def test_on_a_websocket_it_is_the_last_message_of_its_call(
     error, socket = make_example(kind), Socket()
     if isinstance(error, ClientStalled):
         return
-    await SocketSink(socket, "7", Pulse()).fail(exchange, error, None)
+    consumer: Any = socket
+    await SocketSink(consumer, "7", Pulse()).fail(exchange, error, None)
     assert socket.events == [
         {"type": "error", "id": "7", "seq": 0, **error.as_body(request_id=exchange.request_id)},
     ]

@@ -152,8 +152,13 @@ async def test_one_call_of_all_processes_tries_what_has_rested_and_a_killed_one_
     await asyncio.to_thread(end_rest, platform, model, trial_until_us=1)
     await ask(other, caller)
     assert (await ask(other, caller)).headers["x-upstream"] != second
-    found = wait_for(lambda: (row := read_breaker(platform, model)) and not row.is_open and row, what="its recovery")
-    assert (found.reason, found.trial_until_us) == ("recovered", 0)
+    wait_for(lambda: read_state(platform, model) == ("recovered", 0), what="its recovery")
+
+
+def read_state(platform: Platform, model: str) -> tuple[str, int]:
+    row = read_breaker(platform, model)
+    assert row is not None
+    return row.reason, row.trial_until_us
 
 
 def count_tries(platform: Platform, model: str) -> int:
