@@ -15,6 +15,7 @@ from gateway.chat.counting import InputCount
 from gateway.idempotency import Claim
 from gateway.operations import Operation
 from gateway.prompt_requests import PromptRequest
+from gateway.quality import NO_QUALITY, Quality
 from gateway.routing import NO_WISH, RouteWish
 from gateway.structured.contracts import OutputContract
 from keys.limits import LimitReading
@@ -132,6 +133,7 @@ class Receipt(NamedTuple):
     prompt: PromptMark | None = None
     # Messages that were left out so that the call fits.
     dropped_messages: int = 0
+    quality: Quality = NO_QUALITY
 
 
 @dataclass(slots=True, kw_only=True)

@@ -53,6 +53,25 @@ class RunAttempt(BaseModel):
     problems: list[str] = Field(default_factory=list, description="Why it was not valid.")
 
 
+class RunSource(BaseModel):
+    """What the answer cites."""
+
+    url: str
+    title: str
+
+
+class RunQuality(BaseModel):
+    """Signs of how good the answer is; what is not known is absent."""
+
+    finish_reasons: list[str] | None = None
+    truncated: bool | None = Field(default=None, description="It reached its limit of tokens.")
+    mean_logprob: float | None = Field(default=None, description="Of the tokens whose log-probabilities were given.")
+    logprob_tokens: int | None = None
+    schema_reasks: int | None = Field(default=None, description="How often the model was asked once more.")
+    sources: list[RunSource] | None = None
+    guard_flags: list[str] | None = Field(default=None, description="What guards made of the call and its answer.")
+
+
 class PromptRun(BaseModel):
     """The answer of a prompt run; `output` is text, or the object that fits the prompt's output schema."""
 
@@ -65,6 +84,7 @@ class PromptRun(BaseModel):
     cost: RunCost
     timing: RunTiming
     attempts: list[RunAttempt]
+    quality: RunQuality
 
 
 class RunEvent(BaseModel):

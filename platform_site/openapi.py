@@ -264,6 +264,26 @@ _RECEIPT: dict[str, Any] = {
         "model": {"type": "string"},
         "upstream": {"type": "string"},
         "truncation": {"type": "object", "properties": {"dropped_messages": {"type": "integer"}}},
+        "quality": {
+            "type": "object",
+            "description": "Signs of how good the answer is; what is not known is absent.",
+            "properties": {
+                "finish_reasons": {"type": "array", "items": {"type": "string"}, "description": "Of each choice."},
+                "truncated": {"type": "boolean", "description": "A choice reached its limit of tokens."},
+                "mean_logprob": {"type": "number", "description": "Of all tokens that came with `logprobs`."},
+                "logprob_tokens": {"type": "integer", "description": "How many those were."},
+                "schema_reasks": {"type": "integer", "description": "How often the model was asked once more."},
+                "sources": {
+                    "type": "array",
+                    "description": "Addresses that the answer cites (`annotations`), each once.",
+                    "items": {
+                        "type": "object",
+                        "properties": {"url": {"type": "string"}, "title": {"type": "string"}},
+                    },
+                },
+                "guard_flags": {"type": "array", "items": {"type": "string"}},
+            },
+        },
         "attempts": {
             "type": "array",
             "description": "Of calls that needed several, and of those whose answer must have a shape. `outcome`: "

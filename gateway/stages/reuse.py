@@ -8,6 +8,7 @@ from billing.tokens import TokenCounts
 from gateway.calls import Attempt, Exchange, PromptMark, Receipt
 from gateway.flight import Flight, Sink
 from gateway.idempotency import MAX_ANSWER_BYTES, Claim, StoredAnswer, check_key, fingerprint_of
+from gateway.quality import read_quality, write_quality
 from gateway.routing import NO_WISH
 
 
@@ -60,11 +61,19 @@ async def replay(exchange: Exchange, sink: Sink) -> None:
 def _write_receipt(receipt: Receipt) -> dict[str, Any]:
     attempts = [{**attempt._asdict(), "tokens": list(attempt.tokens)} for attempt in receipt.attempts]
     prompt = receipt.prompt and receipt.prompt._asdict()
-    return {**receipt._asdict(), "tokens": list(receipt.tokens), "attempts": attempts, "prompt": prompt}
+    return {
+        **receipt._asdict(),
+        "tokens": list(receipt.tokens),
+        "attempts": attempts,
+        "prompt": prompt,
+        "quality": write_quality(receipt.quality),
+    }
 
 
 def _read_receipt(fields: dict[str, Any]) -> Receipt:
     attempts = tuple(Attempt(**{**a, "tokens": TokenCounts(*a["tokens"])}) for a in fields["attempts"])
     prompt = fields["prompt"] and PromptMark(**fields["prompt"])
     tokens = TokenCounts(*fields["tokens"])
-    return Receipt(**{**fields, "tokens": tokens, "attempts": attempts, "prompt": prompt})
+    # Answers from before there were signs of quality are kept for a day.
+    quality = read_quality(fields.get("quality", {}))
+    return Receipt(**{**fields, "tokens": tokens, "attempts": attempts, "prompt": prompt, "quality": quality})

@@ -112,6 +112,9 @@ async def settle(flight: Flight, ending: Ending, error: TollkeeperError | None, 
         finish_reason=transcript.finish_reason,
         prompt=exchange.prompt_mark,
         dropped_messages=exchange.dropped_messages,
+        quality=transcript.read_quality(
+            schema_attempts=0 if exchange.call.contract is None else len(flight.answers) + 1
+        ),
     )
     has_answer = exchange.claim is not None and error is None
     future = flight.runtime.clerk.submit(

@@ -11,6 +11,7 @@ from django.utils.http import http_date
 from common.money import format_usd
 from gateway.calls import Attempt, Exchange, PromptMark, Receipt
 from gateway.limit_headers import limit_lines
+from gateway.quality import write_quality
 from keys.principals import Principal
 
 
@@ -95,6 +96,9 @@ def receipt_body(receipt: Receipt) -> dict[str, Any]:
     }
     if receipt.dropped_messages:
         body["truncation"] = {"dropped_messages": receipt.dropped_messages}
+    quality = write_quality(receipt.quality)
+    if quality:
+        body["quality"] = quality
     if receipt.attempts:
         body["attempts"] = [_attempt_body(attempt) for attempt in receipt.attempts]
     return body
@@ -125,6 +129,7 @@ def run_body(exchange: Exchange, receipt: Receipt) -> dict[str, Any]:
         "cost": {"usd": told["cost_usd"], "balance_usd": told["balance_usd"]},
         "timing": told["timing_ms"],
         "attempts": told["attempts"],
+        "quality": told.get("quality", {}),
     }
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from billing.tokens import NO_TOKENS, TokenCounts
 from billing.usage import SplitUsage, split_usage
 from gateway.chat.counting import count_text
+from gateway.quality import Quality, Signs
 
 
 class Transcript:
@@ -25,8 +26,10 @@ class Transcript:
         self._counted = 0
         self._counted_texts = 0
         self._open_choices: set[int] = set()
-        self._finished_choices: set[int] = set()
+        # Their reasons.
+        self._finished_choices: dict[int, str] = {}
         self.flags: list[str] = []
+        self._signs: Signs | None = None
 
     def read_chunk(self, chunk: dict[str, Any]) -> bool:
         """Take one chunk in; return True for a chunk that only carries usage."""
@@ -45,9 +48,11 @@ class Transcript:
             if delta:
                 self._read_message(delta)
             reason = choice.get("finish_reason")
+            logprobs = choice.get("logprobs")
+            if logprobs:
+                self._sign().read_logprobs(logprobs)
             if reason:
-                self.finish_reason = str(reason)[:30]
-                self._finished_choices.add(index)
+                self.finish_reason = self._finished_choices[index] = str(reason)[:30]
                 self._open_choices.discard(index)
             elif index not in self._finished_choices:
                 self._open_choices.add(index)
@@ -62,6 +67,10 @@ class Transcript:
         for choice in completion["choices"]:
             self._read_message(choice.get("message") or {})
             self.finish_reason = str(choice.get("finish_reason") or "")[:30]
+            if self.finish_reason:
+                self._finished_choices[choice.get("index", 0)] = self.finish_reason
+            if choice.get("logprobs"):
+                self._sign().read_logprobs(choice["logprobs"])
 
     @property
     def is_whole(self) -> bool:
@@ -72,6 +81,10 @@ class Transcript:
     def has_output(self) -> bool:
         """Return whether anything was produced."""
         return bool(self._texts)
+
+    def read_quality(self, *, schema_attempts: int) -> Quality:
+        """Return what the answer says of its quality."""
+        return (self._signs or Signs()).sum_up(self._finished_choices, schema_attempts=schema_attempts)
 
     def count_output(self) -> int:
         """Return the tokens of all text so far, counted by us. Text counted before is not counted again."""
@@ -98,7 +111,15 @@ class Transcript:
         else:
             self.usage = found
 
+    def _sign(self) -> Signs:
+        if self._signs is None:
+            self._signs = Signs()
+        return self._signs
+
     def _read_message(self, message: dict[str, Any]) -> None:
+        annotations = message.get("annotations")
+        if annotations:
+            self._sign().read_annotations(annotations)
         for name in ("content", "reasoning_content", "reasoning", "refusal"):
             text = message.get(name)
             if text and isinstance(text, str):

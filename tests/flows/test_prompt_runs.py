@@ -80,7 +80,7 @@ async def test_a_run_answers_with_text_version_usage_and_cost(platform: Platform
     record = platform.settle_one(caller)
     body = answer.body
     assert body.keys() == {
-        "id", "output", "finish_reason", "prompt", "model", "usage", "cost", "timing", "attempts",
+        "id", "output", "finish_reason", "prompt", "model", "usage", "cost", "timing", "attempts", "quality",
     }  # fmt: skip
     assert (body["id"], body["output"], body["model"]) == (record.request_id, TEXT, caller.model)
     assert body["prompt"] == {"name": name, "version": "1.0.0", "label": "production"}
