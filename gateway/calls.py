@@ -24,7 +24,7 @@ from prompts.json_values import JsonValue
 
 
 class ChatCall(NamedTuple):
-    """A chat completion's canonical form; `body` is the validated JSON as it was sent."""
+    """A chat completion's canonical form; `body` is the validated JSON, see `gateway.chat.normalizing`."""
 
     model: str
     body: dict[str, Any]

@@ -35,6 +35,14 @@ class ParameterUnknown(InvalidRequest):
         )
 
 
+class ParametersContradict(InvalidRequest):
+    code = "contradictory_parameters"
+    summary = "Parameters of the call contradict each other, or one needs another; `details.parameters` names them."
+
+    def __init__(self, *, names: Sequence[str], sentence: str) -> None:
+        super().__init__(sentence, param=names[0], details={"parameters": list(names)})
+
+
 class TagsInvalid(InvalidRequest):
     code = "invalid_tags"
     summary = "The tags of a call (`metadata`, `x-tags`) or its end user's name cannot be recorded."

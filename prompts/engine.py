@@ -16,11 +16,14 @@ from minijinja import Environment, TemplateError
 
 from prompts.errors import PromptRenderFailed, PromptTooLarge, TemplateInvalid
 from prompts.json_values import JsonObject
+from prompts.list_filters import count_values, sort_list, unique_list
 
 # About 12,000 turns of a loop.
 _FUEL = 50_000
 # A turn can read every byte of the inputs (`in`, `==`, a filter): turns times bytes, a second or two at the worst.
 _FUEL_BYTES = 1_000_000_000
+# Values that the filters which go over whole lists may see, in all turns of all loops together: tenths of a second.
+_MOST_LISTED = 500_000
 # Of all messages together: a quarter of a million tokens of prose.
 MAX_RENDERED_CHARACTERS = 1_000_000
 DELIMITER = "customer_input"
@@ -42,6 +45,7 @@ class _Render(threading.local):
     """What the callbacks of one render share; a render never leaves its thread."""
 
     left: int = 0
+    listed: int = 0
     is_delimiting: bool = False
     authored: frozenset[str] = frozenset()
     delimited: set[str]
@@ -88,6 +92,7 @@ class Messages:
         """Return the messages filled in; of `input_bytes` as JSON. Raises PromptRenderFailed or PromptTooLarge."""
         self._environment.fuel = min(_FUEL, _FUEL_BYTES // max(input_bytes, 1))
         _render.left = MAX_RENDERED_CHARACTERS
+        _render.listed = _MOST_LISTED
         rendered = []
         for role, name, authored in self._messages:
             _render.is_delimiting = role != "user"
@@ -130,8 +135,16 @@ def _environment() -> Environment:
         pycompat=False,
         debug=False,
         finalizer=_emit,
-        # Built-in filters whose result can be much longer than what they are given, bounded.
-        filters={"join": _join, "replace": _replace, "indent": _indent, "truncate": _truncate, "delimited": _delimited},
+        # Built-in filters whose result can be much longer than what they are given, or that go over lists, bounded.
+        filters={
+            "delimited": _delimited,
+            "indent": _indent,
+            "join": _join,
+            "replace": _replace,
+            "sort": _sort,
+            "truncate": _truncate,
+            "unique": _unique,
+        },
     )
 
 
@@ -191,9 +204,32 @@ def _text_of(value: Any) -> str:
 def _join(value: Any, separator: str = "") -> str:
     if not isinstance(value, list):
         raise PromptRenderFailed(reason="only a list can be joined")
+    _take_values(value)
     parts = [_text_of(item) for item in value]
     _check_length(sum(map(len, parts)) + len(separator) * len(parts))
     return separator.join(parts)
+
+
+def _sort(value: Any, *, case_sensitive: bool = False, attribute: str | None = None, reverse: bool = False) -> Any:
+    _take_values(value)
+    try:
+        return sort_list(value, case_sensitive=case_sensitive, reverse=reverse, attribute=attribute)
+    except TypeError:
+        raise PromptRenderFailed(reason="only a list can be sorted") from None
+
+
+def _unique(value: Any, *, case_sensitive: bool = False, attribute: str | None = None) -> Any:
+    _take_values(value)
+    try:
+        return unique_list(value, case_sensitive=case_sensitive, attribute=attribute)
+    except TypeError:
+        raise PromptRenderFailed(reason="only a list can be made unique") from None
+
+
+def _take_values(value: Any) -> None:
+    _render.listed -= count_values(value)
+    if _render.listed < 0:
+        raise PromptRenderFailed(reason="lists are sorted, joined or made unique too often; take it out of the loop")
 
 
 def _replace(value: Any, old: str, new: str) -> str:

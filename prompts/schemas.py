@@ -22,6 +22,8 @@ _MOST_PROBLEMS = 5
 _LINEAR = RegexOptions(size_limit=1_000_000, dfa_size_limit=1_000_000)
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 
+# Compiling one takes up to 5 ms (Unicode classes, repeated), and nothing else runs meanwhile.
+MAX_PATTERNS = 50
 # Checks of one value: a large generated schema has some thousands.
 MAX_CHECKS = 20_000
 # Checks times values: about half a second at the very worst (50 ns each), an ordinary megabyte takes a hundredth of it.
@@ -86,19 +88,28 @@ def compile_schema(schema: JsonObject, *, param: str) -> Validator:
     """Return the validator of a schema (draft 2020-12). Raises SchemaInvalid with `param` as the field at fault."""
     if len(to_json(schema)) > MAX_SCHEMA_CHARACTERS:
         raise SchemaInvalid(f"A schema has at most {MAX_SCHEMA_CHARACTERS:,} characters.", param=param)
+    patterns = 0
     for depth, node in _walk(schema):
+        patterns += _count_patterns(node)
         if depth > _MAX_SCHEMA_DEPTH:
             raise SchemaInvalid(f"A schema is at most {_MAX_SCHEMA_DEPTH} levels deep.", param=param)
         for name in _REFERENCES:
             target = node.get(name, "#")
             if not isinstance(target, str) or not target.startswith("#"):
                 raise SchemaInvalid(f"'{name}' may only point into the schema itself ('#/$defs/...').", param=param)
+    if patterns > MAX_PATTERNS:
+        raise SchemaInvalid(f"A schema has at most {MAX_PATTERNS} patterns, this one has {patterns}.", param=param)
     try:
         validator = Draft202012Validator(schema, offline=True, pattern_options=_LINEAR, validate_formats=True)
     except (ValidationError, ValueError) as error:
         message = error.message if isinstance(error, ValidationError) else str(error)
         raise SchemaInvalid(f"The schema is not valid: {message[:300]}", param=param) from None
     return Validator(validator=validator, weight=_weigh(schema, param))
+
+
+def _count_patterns(node: JsonObject) -> int:
+    by_name = node.get("patternProperties")
+    return isinstance(node.get("pattern"), str) + (len(by_name) if isinstance(by_name, dict) else 0)
 
 
 def _weigh(schema: JsonObject, param: str) -> SchemaWeight:

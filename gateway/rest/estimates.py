@@ -80,6 +80,7 @@ class EstimateView(CustomerView):
         errors.BodyTooLarge,
         errors.BodyInvalid,
         errors.ParameterUnknown,
+        errors.ParametersContradict,
         errors.TagsInvalid,
         errors.MessagesTooMany,
         errors.ModelNotFound,

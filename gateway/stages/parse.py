@@ -9,20 +9,22 @@ import orjson
 from gateway.bounds import CallBounds
 from gateway.calls import ChatCall, Exchange
 from gateway.chat.counting import count_input
+from gateway.chat.normalizing import normalize
 from gateway.chat.parameters import check_parameters
 from gateway.chat.tags import read_end_user, read_tags
 from gateway.errors import BodyInvalid, MessagesTooMany, PriorityUnknown
 from gateway.prompt_requests import read_chat, read_run
 from gateway.routing import NO_WISH, RouteWish, take_wish
 from gateway.runtime import Runtime
-from gateway.structured.contracts import read_contract
+from gateway.structured.contracts import prepare_contract, read_contract
 from gateway.truncating import take_truncation
 
 
 async def parse(runtime: Runtime, exchange: Exchange) -> None:
     """Fill in the call and the count of its input; or, for a call that names a prompt, what it asks of it.
 
-    Raises BodyInvalid, ParameterUnknown, MessagesTooMany, TagsInvalid, PriorityUnknown or OutputSchemaInvalid.
+    Raises BodyInvalid, ParameterUnknown, ParametersContradict, MessagesTooMany, TagsInvalid, PriorityUnknown or
+    OutputSchemaInvalid.
     """
     body = _read_json(exchange.raw_body)
     if exchange.is_run:
@@ -37,6 +39,8 @@ async def parse(runtime: Runtime, exchange: Exchange) -> None:
 
 async def accept_body(runtime: Runtime, exchange: Exchange, body: dict[str, Any]) -> None:
     """Fill in the call and the count of a body whose parameters are checked."""
+    if "response_format" in body:
+        await prepare_contract(body)
     exchange.call = read_body(
         body,
         bounds=runtime.bounds,
@@ -71,7 +75,9 @@ def read_body(
         raise MessagesTooMany(count=len(messages), limit=bounds.max_messages)
     wish = NO_WISH if "provider" not in body and "models" not in body else take_wish(body)
     may_truncate = "truncation" in body and take_truncation(body)
-    call = _chat_call(body, always_streams=always_streams, headers=headers, wish=wish)
+    call = _chat_call(
+        normalize(body), output_limit=_output_limit_of(body), always_streams=always_streams, headers=headers, wish=wish
+    )
     if may_truncate:
         call = call._replace(may_truncate=True)
     if call.contract is None or call.choices > 1:
@@ -105,17 +111,12 @@ def _tags_header(headers: Mapping[bytes, bytes]) -> str | None:
 
 
 def _chat_call(
-    body: dict[str, Any], *, always_streams: bool, headers: Mapping[bytes, bytes], wish: RouteWish
+    body: dict[str, Any], *, output_limit: str, always_streams: bool, headers: Mapping[bytes, bytes], wish: RouteWish
 ) -> ChatCall:
-    maximum, maximum_name = body.get("max_completion_tokens"), "max_completion_tokens"
-    if maximum is None:
-        maximum, maximum_name = body.get("max_tokens"), "max_tokens"
-        if maximum is None:
-            maximum_name = "max_completion_tokens"
+    maximum, maximum_name = body.get("max_completion_tokens"), output_limit
     if maximum is not None and maximum < 1:
         raise BodyInvalid(f"'{maximum_name}' must be at least 1.", param=maximum_name)
-    choices = body.get("n")
-    choices = 1 if choices is None else choices
+    choices = body.get("n", 1)
     if not 1 <= choices <= 128:
         raise BodyInvalid("'n' must lie between 1 and 128.", param="n")
     is_stream = always_streams or bool(body.get("stream"))
@@ -136,6 +137,12 @@ def _chat_call(
         contract=read_contract(body),
         wish=wish,
     )
+
+
+def _output_limit_of(body: Mapping[str, Any]) -> str:
+    """Return the caller's own name of its limit, for what it is told about it."""
+    is_old = body.get("max_tokens") is not None and body.get("max_completion_tokens") is None
+    return "max_tokens" if is_old else "max_completion_tokens"
 
 
 def _most_attempts(bounds: CallBounds, headers: Mapping[bytes, bytes], *, can_ask_again: bool) -> int:

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from gateway.errors import BodyInvalid
-from gateway.structured.schemas import OutputSchema, compile_output_schema
+from gateway.structured.schemas import OutputSchema, compile_output_schema, prepare_output_schema
 from gateway.structured.strictness import asks_for_more
 
 _PARAM = "response_format.json_schema"
@@ -16,6 +16,16 @@ class OutputContract(NamedTuple):
     schema: OutputSchema
     # What an upstream with a mode of its own is sent as `response_format`.
     native_format: dict[str, Any]
+
+
+async def prepare_contract(body: dict[str, Any]) -> None:
+    """Do what `read_contract` would hold up the event loop with. Raises OutputSchemaInvalid."""
+    wanted = body.get("response_format")
+    if wanted is None or wanted["type"] != "json_schema":
+        return
+    schema = wanted["json_schema"].get("schema")
+    if isinstance(schema, dict):
+        await prepare_output_schema(schema, param=f"{_PARAM}.schema")
 
 
 def read_contract(body: dict[str, Any]) -> OutputContract | None:

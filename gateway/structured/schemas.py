@@ -4,7 +4,9 @@ A schema comes from a caller. It never makes the server fetch a file or an addre
 time (`prompts.schemas.compile_schema`), and what it would cost to check an answer is known before the call is admitted.
 """
 
+import asyncio
 import hashlib
+import threading
 from dataclasses import dataclass
 
 import orjson
@@ -17,6 +19,8 @@ from prompts.json_values import JsonObject, JsonValue
 from prompts.schemas import MAX_SCHEMA_CHARACTERS, Validator, compile_schema
 
 _MOST_KEPT_CHARACTERS = 4_000_000
+# A thread costs 0.1 ms; so much is compiled in 2.
+_SMALL_CHARACTERS = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,15 +51,20 @@ class _Kept:
     def __init__(self) -> None:
         self._schemas: dict[bytes, OutputSchema] = {}
         self._characters = 0
+        # Large ones are compiled in threads.
+        self._lock = threading.Lock()
 
     def find(self, key: bytes) -> OutputSchema | None:
         return self._schemas.get(key)
 
     def keep(self, key: bytes, schema: OutputSchema) -> None:
-        while self._schemas and self._characters + len(schema.text) > _MOST_KEPT_CHARACTERS:
-            self._characters -= len(self._schemas.pop(next(iter(self._schemas))).text)
-        self._schemas[key] = schema
-        self._characters += len(schema.text)
+        with self._lock:
+            if key in self._schemas:
+                return
+            while self._schemas and self._characters + len(schema.text) > _MOST_KEPT_CHARACTERS:
+                self._characters -= len(self._schemas.pop(next(iter(self._schemas))).text)
+            self._schemas[key] = schema
+            self._characters += len(schema.text)
 
 
 _kept = _Kept()
@@ -63,16 +72,34 @@ _kept = _Kept()
 
 def compile_output_schema(schema: JsonObject, *, param: str) -> OutputSchema:
     """Return a schema compiled, from the kept ones where it is one of them. Raises OutputSchemaInvalid."""
-    try:
-        raw = orjson.dumps(schema)
-    except orjson.JSONEncodeError:
-        raise OutputSchemaInvalid("It is nested too deeply.", param=param) from None
-    key = hashlib.blake2b(raw, digest_size=20).digest()
+    raw = _text_of(schema, param)
+    key = _key_of(raw)
     found = _kept.find(key)
     if found is None:
         found = _compile(schema, raw.decode(), param)
         _kept.keep(key, found)
     return found
+
+
+async def prepare_output_schema(schema: JsonObject, *, param: str) -> None:
+    """Compile a large schema beside the event loop, which it would hold up, so that `compile_output_schema` finds it.
+
+    Raises OutputSchemaInvalid.
+    """
+    raw = _text_of(schema, param)
+    if len(raw) > _SMALL_CHARACTERS and _kept.find(_key_of(raw)) is None:
+        await asyncio.to_thread(compile_output_schema, schema, param=param)
+
+
+def _text_of(schema: JsonObject, param: str) -> bytes:
+    try:
+        return orjson.dumps(schema)
+    except orjson.JSONEncodeError:
+        raise OutputSchemaInvalid("It is nested too deeply.", param=param) from None
+
+
+def _key_of(raw: bytes) -> bytes:
+    return hashlib.blake2b(raw, digest_size=20).digest()
 
 
 def _compile(schema: JsonObject, text: str, param: str) -> OutputSchema:

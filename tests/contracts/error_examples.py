@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any, get_type_hints
 
 from common.errors import TollkeeperError, all_error_classes
-from gateway.errors import LoadShed
+from gateway.errors import LoadShed, ParametersContradict
 from keys import errors as keys_errors
 from keys.limit_values import EndpointClass, LimitKind
 from keys.limits import LimitRefusal
@@ -25,7 +25,10 @@ _BY_TYPE: dict[Any, Any] = {
     Sequence[str]: ["one", "another"],
 }
 # Where the type does not say which values there are.
-_BY_CLASS: dict[type[TollkeeperError], dict[str, Any]] = {LoadShed: {"cause": "queue", "priority": "batch"}}
+_BY_CLASS: dict[type[TollkeeperError], dict[str, Any]] = {
+    LoadShed: {"cause": "queue", "priority": "batch"},
+    ParametersContradict: {"sentence": "'a' needs 'b'. Send both."},
+}
 _KINDS: dict[type[TollkeeperError], tuple[LimitKind, int | None]] = {
     keys_errors.RateLimitExceeded: (LimitKind.REQUESTS, 7),
     keys_errors.ConcurrencyExceeded: (LimitKind.CONCURRENCY, 7),

@@ -238,24 +238,24 @@ def test_images_pass_and_are_held_at_the_models_bound(platform: Platform, client
 PARAMETERS: dict[str, Any] = {
     "audio": {"format": "mp3", "voice": "alloy"},
     "frequency_penalty": 0.5,
-    "function_call": "auto",
+    "function_call": {"name": "find_toll"},
     "functions": [{"name": "find_toll", "description": "", "parameters": {"type": "object", "properties": {}}}],
     "logit_bias": {"50256": -100},
     "logprobs": True,
     "max_completion_tokens": 50,
-    "max_tokens": 60,
+    "max_tokens": 50,
     "metadata": {"project": "tolls", "team": "roads"},
-    "modalities": ["text"],
+    "modalities": ["text", "audio"],
     "moderation": {"model": "omni-moderation-latest"},
-    "n": 1,
-    "parallel_tool_calls": True,
+    "n": 2,
+    "parallel_tool_calls": False,
     "prediction": {"type": "content", "content": "amber"},
     "presence_penalty": -0.5,
     "prompt_cache_key": "tolls",
     "prompt_cache_options": {"mode": "implicit"},
     "prompt_cache_retention": "24h",
     "reasoning_effort": "low",
-    "response_format": {"type": "text"},
+    "response_format": {"type": "json_object"},
     "safety_identifier": "user-7",
     "seed": 7,
     "service_tier": "auto",
@@ -275,22 +275,38 @@ PARAMETERS: dict[str, Any] = {
 REPLACED = {"model", "stream", "stream_options", "max_tokens", "max_completion_tokens"}
 
 
+# Of these a call has one or the other.
+OLD_FORM = {"functions", "function_call"}
+# What each may not go without.
+NEEDED = {
+    "audio": ("modalities",),
+    "function_call": ("functions",),
+    "modalities": ("audio",),
+    "parallel_tool_calls": ("tools",),
+    "stream_options": ("stream",),
+    "tool_choice": ("tools",),
+    "top_logprobs": ("logprobs",),
+}
+
+
+@pytest.mark.parametrize("left_out", [OLD_FORM, {"tools", "tool_choice", "parallel_tool_calls"}])
 def test_every_parameter_of_the_openai_types_is_accepted_and_passed_on(
-    platform: Platform, client: OpenAI, caller: Caller
+    platform: Platform, client: OpenAI, caller: Caller, left_out: set[str]
 ) -> None:
     # A new openai package with a new parameter fails here until there is a value for it.
     assert set(PARAMETERS) | {"model", "messages"} == known_parameters() - OWN_PARAMETERS
-    with client.chat.completions.create(model=caller.model, messages=MESSAGES, **PARAMETERS) as stream:
+    parameters = {name: value for name, value in PARAMETERS.items() if name not in left_out}
+    with client.chat.completions.create(model=caller.model, messages=MESSAGES, **parameters) as stream:
         *_, last = stream
     assert last.usage is not None
     (seen,) = platform.requests_for(caller.model)
     assert seen.body is not None
-    passed = {name: value for name, value in PARAMETERS.items() if name not in REPLACED}
+    passed = {name: value for name, value in parameters.items() if name not in REPLACED}
     assert {name: value for name, value in seen.body.items() if name not in REPLACED} == {
         **passed,
         "messages": MESSAGES,
     }
-    # max_completion_tokens wins, under the one name that this upstream takes.
+    # Under the one name that this upstream takes.
     assert (seen.body.get("max_tokens"), seen.body.get("max_completion_tokens")) == (50, None)
     assert seen.body["stream_options"] == {"include_usage": True, "include_obfuscation": False}
     (record,) = platform.wait_for_usage(caller)
@@ -298,15 +314,24 @@ def test_every_parameter_of_the_openai_types_is_accepted_and_passed_on(
 
 
 @pytest.mark.parametrize("name", sorted(set(PARAMETERS) - {"stream_options"}))
-def test_each_parameter_may_stand_alone_and_be_null_where_the_sdk_allows_it(
-    platform: Platform, caller: Caller, name: str
-) -> None:
+def test_each_parameter_may_stand_alone_with_what_it_needs(platform: Platform, caller: Caller, name: str) -> None:
+    options = {one: PARAMETERS[one] for one in (name, *NEEDED.get(name, ()))}
     with open_client(platform, caller) as client:
-        raw = client.chat.completions.with_raw_response.create(
-            model=caller.model, messages=MESSAGES, **{name: PARAMETERS[name]}
-        )
+        raw = client.chat.completions.with_raw_response.create(model=caller.model, messages=MESSAGES, **options)
         assert raw.status_code == 200
         raw.http_response.read()
+
+
+@pytest.mark.parametrize("name", sorted(NEEDED))
+def test_without_what_it_needs_a_parameter_is_refused_with_the_way_out(
+    client: OpenAI, caller: Caller, name: str
+) -> None:
+    options: Any = {name: PARAMETERS[name]}
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model=caller.model, messages=MESSAGES, **options)
+    assert caught.value.code == ("invalid_body" if name == "stream_options" else "contradictory_parameters")
+    assert caught.value.param == name
+    assert f"'{NEEDED[name][0]}'" in caught.value.message
 
 
 @pytest.mark.parametrize("unknown", [["temprature"], ["zeta", "max_output", "alpha"]])

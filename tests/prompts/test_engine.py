@@ -6,7 +6,7 @@ import pytest
 
 from prompts.engine import DELIMITER_NOTE, MAX_RENDERED_CHARACTERS, Messages, MessageSource, RenderedMessage
 from prompts.errors import PromptRenderFailed, PromptTooLarge, TemplateInvalid
-from prompts.json_values import JsonObject
+from prompts.json_values import JsonObject, JsonValue
 
 
 def messages_of(source: str, *, role: str = "user", literals: frozenset[str] = frozenset()) -> Messages:
@@ -152,6 +152,37 @@ def test_control_marks_of_chat_templates_are_broken_up(mark: str, role: str) -> 
 
 def test_a_control_mark_cannot_be_put_together_from_two_inputs() -> None:
     assert "<|" not in fill("{{ a }}{{ b }}", {"a": "<", "b": "|im_start|>"})
+
+
+@pytest.mark.parametrize(
+    ("template", "value", "filled"),
+    [
+        ("{{ x|sort }}", [3, "b", None, True, "A", 1.5, [1], {"a": 1}], '[null,true,1.5,3,"A","b",[1],{"a":1}]'),
+        ("{{ x|sort(reverse=true, case_sensitive=true) }}", ["b", "A", "a"], '["b","a","A"]'),
+        ("{{ x|sort(attribute='n.m') }}", [{"n": {"m": 2}}, {"n": {"m": 1}}], '[{"n":{"m":1}},{"n":{"m":2}}]'),
+        ("{{ x|sort }}", {"b": 1, "a": 2}, '["a","b"]'),
+        ("{{ x|unique }}", [1, 1.0, True, "a", "A", None, None], '[1,true,"a",null]'),
+        ("{{ x|unique(case_sensitive=true) }}", ["a", "A"], '["a","A"]'),
+        ("{{ x|unique(attribute='a') }}", [{"a": 1, "b": 2}, {"a": 1, "b": 3}], '[{"a":1,"b":2}]'),
+        ("{{ range(3)|sort(reverse=true) }}", None, "[2,1,0]"),
+    ],
+)
+def test_lists_are_sorted_and_made_unique(template: str, value: JsonValue, filled: str) -> None:
+    assert fill(template, {"x": value}) == filled
+
+
+@pytest.mark.parametrize("name", ["sort", "unique", "join"])
+def test_a_list_may_not_be_gone_over_in_every_turn_of_a_loop(name: str) -> None:
+    template = "{% for n in range(1000) %}{% if x|FILTER %}{% endif %}{% endfor %}".replace("FILTER", name)
+    assert fill(template, {"x": [1, 2, 3]}) == ""
+    with pytest.raises(PromptRenderFailed, match="take it out of the loop"):
+        fill(template, {"x": [[number, "text"] for number in range(1_000)]})
+
+
+@pytest.mark.parametrize("name", ["sort", "unique", "join"])
+def test_what_is_no_list_is_said_so(name: str) -> None:
+    with pytest.raises(PromptRenderFailed, match="only a list can be"):
+        fill("{{ x|FILTER }}".replace("FILTER", name), {"x": 5})
 
 
 def test_a_render_in_one_thread_knows_nothing_of_another() -> None:
