@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, path, re_path
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularJSONAPIView
 
 from gateway.rest.estimates import EstimateView
 from gateway.rest.exports import ExportManifestView, ExportView
@@ -17,11 +17,12 @@ from gateway.rest.statement import StatementView
 from gateway.rest.unknown import UnknownPathView
 from gateway.rest.views import BalanceView, ModelListView, ModelView, UsageListView, UsageRecordView
 from platform_site.anonymous import limit_anonymous
+from platform_site.documentation import DocumentationView
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(pattern_name="docs")),
     path("admin/", admin.site.urls),
-    path("docs", limit_anonymous(SpectacularSwaggerSplitView.as_view(url_name="openapi")), name="docs"),
+    path("docs", limit_anonymous(DocumentationView.as_view(url_name="openapi")), name="docs"),
     path("v1/openapi.json", limit_anonymous(SpectacularJSONAPIView.as_view()), name="openapi"),
     path("v1/models", ModelListView.as_view()),
     # A path: names of models may have slashes.

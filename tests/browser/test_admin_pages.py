@@ -89,6 +89,18 @@ def test_every_page_opens_without_a_fault(browser: Browser) -> None:
         assert browser.faults == [], path
 
 
+@pytest.mark.parametrize("width", [1440, 1100])
+def test_the_crumbs_have_room_beside_the_actions(browser: Browser, width: int) -> None:
+    customer = make_customer(name="Northwind Traders International")
+    browser.page.set_viewport_size({"width": width, "height": 800})
+    page = browser.open(f"keys/customer/{customer.pk}/change/")
+    shown = page.locator("#header-inner h1 a:visible")
+    assert shown.all_inner_texts() == ["Customers", "Northwind Traders International"]
+    assert all(crumb.evaluate("crumb => crumb.scrollWidth <= crumb.clientWidth") for crumb in shown.all()), (
+        "a crumb is cut off"
+    )
+
+
 def test_an_empty_platform_leads_to_the_first_call(browser: Browser) -> None:
     page = browser.open("")
     assert page.locator("#first-steps li").count() == 7
