@@ -14,6 +14,7 @@ from common.errors import TollkeeperError
 from gateway.kept_answers import Repeats
 from gateway.limit_headers import limit_lines
 from gateway.rest.authentication import principal_of
+from gateway.rest.bodies import JsonBody
 from gateway.rest.counting import take_request
 from gateway.rest.errors import id_of_request, render_exception
 from gateway.rest.once import HEADER, post_once
@@ -57,6 +58,7 @@ class CustomerView(RequestIds, APIView):
     errors: ClassVar[tuple[type[TollkeeperError], ...]] = ()
 
     content_negotiation_class = JsonOnly
+    parser_classes = [JsonBody]
     http_method_names = ["get", "head"]
     # How a POST with an Idempotency-Key is kept from happening twice.
     repeats: ClassVar[Repeats] = Repeats.IN_TRANSACTION

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from django.conf import settings
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -19,6 +18,7 @@ from gateway.estimating import Estimate, estimate_call
 from gateway.kept_answers import Repeats
 from gateway.rest.authentication import principal_of
 from gateway.rest.base import CustomerView
+from gateway.rest.bodies import read_bounded
 from gateway.rest.pricing import PricingSerializer, present_pricing
 from keys.scopes import Scope
 
@@ -67,7 +67,7 @@ class EstimateSerializer(serializers.Serializer[Any]):
     limits = EstimateLimitSerializer(many=True)
     budgets = EstimateBudgetSerializer(many=True)
     would_be_admitted = serializers.BooleanField()
-    refusal = serializers.JSONField(
+    refusal = serializers.DictField(
         allow_null=True, help_text="What the call would be refused with now, as `error` of that answer."
     )
 
@@ -104,25 +104,14 @@ class EstimateView(CustomerView):
         The body is that of POST /v1/chat/completions. Nothing is held or sent; a call that could never run is refused
         as it would be there.
         """
-        limit = settings.ENVIRONMENT.max_body_bytes
         estimate = estimate_call(
-            _read_body(request, limit=limit),
+            # DRF's own stream misses bodies without a length.
+            read_bounded(request._request),  # noqa: SLF001
             principal_of(request),
             bounds=read_bounds(),
             now_us=SYSTEM_CLOCK.now_us(),
         )
         return Response(present_estimate(estimate))
-
-
-def _read_body(request: Request, *, limit: int) -> bytes:
-    """Return the bytes: the data plane's own reader is to say what is wrong with them. Raises BodyTooLarge.
-
-    Read as a stream, because Django's `body` has a bound of its own, which is not that of calls.
-    """
-    body: bytes = request._request.read(limit + 1)  # noqa: SLF001 - DRF's own stream misses bodies without a length
-    if len(body) > limit:
-        raise errors.BodyTooLarge(limit_bytes=limit)
-    return body
 
 
 def present_estimate(estimate: Estimate) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from typing import Any
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 
-from common.errors import AuthenticationFailed, InternalError, TollkeeperError
+from common.errors import AuthenticationFailed, InternalError, InvalidRequest, TollkeeperError
+from gateway.errors import BodyInvalid, BodyTooLarge, ParameterUnknown
 from gateway.kept_answers import Repeats
 from gateway.rest.once import ERRORS, HEADER, REPLAYED_HEADER
 from keys.errors import AddressNotAllowed, AuthenticationThrottled, InsufficientScope, LimitIsZero, RateLimitExceeded
@@ -21,6 +22,8 @@ _COMMON_ERRORS: tuple[type[TollkeeperError], ...] = (
     LimitIsZero,
     RateLimitExceeded,
 )
+# What any body can be answered with.
+_BODY_ERRORS = (BodyInvalid, BodyTooLarge, InvalidRequest, ParameterUnknown)
 _REQUEST_ID_HEADER = {
     "x-request-id": {"description": "Names this answer in the server's log.", "schema": {"type": "string"}}
 }
@@ -59,6 +62,8 @@ class CustomerSchema(AutoSchema):
         operation["x-required-scope"] = view.required_scope.value
         operation["description"] = f"{operation['description']} Needs the scope `{view.required_scope}`."
         errors = (*_COMMON_ERRORS, *view.errors)
+        if self.method == "POST":
+            errors += _BODY_ERRORS
         if self.method == "POST" and view.repeats is not Repeats.HARMLESS:
             errors += ERRORS
             operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
