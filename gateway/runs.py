@@ -53,6 +53,14 @@ class RunAttempt(BaseModel):
     problems: list[str] = Field(default_factory=list, description="Why it was not valid.")
 
 
+class RunFinding(BaseModel):
+    """What a content rule found in the inputs or the answer; never the text itself."""
+
+    rule: str
+    action: Literal["flag", "redact", "block"]
+    count: int
+
+
 class PromptRun(BaseModel):
     """The answer of a prompt run; `output` is text, or the object that fits the prompt's output schema."""
 
@@ -65,6 +73,7 @@ class PromptRun(BaseModel):
     cost: RunCost
     timing: RunTiming
     attempts: list[RunAttempt]
+    guard: list[RunFinding] = Field(default_factory=list, description="What content rules found; absent: nothing.")
 
 
 class RunEvent(BaseModel):

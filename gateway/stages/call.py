@@ -19,6 +19,7 @@ from gateway.errors import (
     UpstreamUnreachable,
 )
 from gateway.flight import Flight
+from gateway.guards.errors import AnswerBlocked
 from gateway.models import OnDisconnect, Routing
 from gateway.stages.hedge import open_quickest
 from gateway.stages.relay import CLIENT_PHASE, relay_completion, relay_stream
@@ -68,8 +69,9 @@ async def attempt(flight: Flight, deployment: DeploymentEntry) -> bytes | None:
                 raise
             answer.release()
         _note_attempt(flight, None)
-    except UpstreamError as error:
-        _note_attempt(flight, error)
+    except (UpstreamError, AnswerBlocked) as error:
+        # Of an answer that is blocked here, the upstream did its part.
+        _note_attempt(flight, error if isinstance(error, UpstreamError) else None)
         raise
     except CallStopped:
         flight.runtime.breakers.leave(deployment.id)

@@ -22,9 +22,13 @@ def read_claim(exchange: Exchange) -> None:
     key = raw.decode("latin-1").strip()
     if not 0 < len(key) <= _MOST_KEY_CHARACTERS or not (key.isascii() and key.isprintable()):
         raise IdempotencyKeyInvalid
-    assert exchange.call is not None
     # A prompt's body is filled in by whatever version is released; a repeat is told by what was sent.
-    sent = exchange.call.body if exchange.prompt_request is None else exchange.prompt_request.body
+    if exchange.prompt_request is not None:
+        sent = exchange.prompt_request.body
+    else:
+        assert exchange.given_call is not None
+        sent = exchange.given_call.body
+    assert exchange.call is not None
     wish = exchange.call.wish
     if wish is not NO_WISH and exchange.prompt_request is None:
         # Taken out of the body when it was read; it is a part of what was asked for all the same.
@@ -72,4 +76,5 @@ def _read_receipt(fields: dict[str, Any]) -> Receipt:
     attempts = tuple(Attempt(**{**a, "tokens": TokenCounts(*a["tokens"])}) for a in fields["attempts"])
     prompt = fields["prompt"] and PromptMark(**fields["prompt"])
     tokens = TokenCounts(*fields["tokens"])
-    return Receipt(**{**fields, "tokens": tokens, "attempts": attempts, "prompt": prompt})
+    guard = tuple((rule, action, number) for rule, action, number in fields.get("guard", ()))
+    return Receipt(**{**fields, "tokens": tokens, "attempts": attempts, "prompt": prompt, "guard": guard})

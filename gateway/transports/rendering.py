@@ -95,6 +95,8 @@ def receipt_body(receipt: Receipt) -> dict[str, Any]:
     }
     if receipt.dropped_messages:
         body["truncation"] = {"dropped_messages": receipt.dropped_messages}
+    if receipt.guard:
+        body["guard"] = [{"rule": rule, "action": action, "count": n} for rule, action, n in receipt.guard]
     if receipt.attempts:
         body["attempts"] = [_attempt_body(attempt) for attempt in receipt.attempts]
     return body
@@ -115,7 +117,7 @@ def run_body(exchange: Exchange, receipt: Receipt) -> dict[str, Any]:
     """Return a whole prompt run (`gateway.runs.PromptRun`)."""
     told = receipt_body(receipt)
     assert receipt.prompt is not None
-    return {
+    run = {
         "id": receipt.request_id,
         "output": exchange.output,
         "finish_reason": receipt.finish_reason or None,
@@ -126,6 +128,9 @@ def run_body(exchange: Exchange, receipt: Receipt) -> dict[str, Any]:
         "timing": told["timing_ms"],
         "attempts": told["attempts"],
     }
+    if receipt.guard:
+        run["guard"] = told["guard"]
+    return run
 
 
 def prompt_body(mark: PromptMark) -> dict[str, Any]:
