@@ -39,6 +39,7 @@ class Detector(NamedTuple):
 # A secret goes on for as long as its alphabet does, so that no rest of it is left standing.
 _REST = "[0-9A-Za-z_-]*"
 
+# Of two that find the same, the first counts: the one with the narrower form.
 _PII = (
     Detector(
         "email",
@@ -46,15 +47,6 @@ _PII = (
         r"[0-9A-Za-z](?:[0-9A-Za-z.!#$%&'*+/=?^_{|}~-]{0,63})@(?:[0-9A-Za-z][0-9A-Za-z-]{0,62}\.){1,3}[A-Za-z]{2,24}",
         "@",
         reach=290,
-    ),
-    Detector(
-        "phone",
-        RuleKind.PII,
-        r"(?:\+|\b00|\b0|\()[0-9](?:[ ()./-]{0,2}[0-9]){6,14}\b|\b[2-9][0-9]{2}[ .-][0-9]{3}[ .-][0-9]{4}\b",
-        r"[0-9][ ()./-]?[0-9][ ()./-]{0,2}[0-9][ ()./-]{0,2}[0-9]",
-        reach=50,
-        is_token=False,
-        check=check_phone,
     ),
     Detector(
         "iban",
@@ -77,7 +69,7 @@ _PII = (
     Detector(
         "ip_address",
         RuleKind.PII,
-        r"\b(?:[0-9]{1,3}\.){3}[0-9]{1,3}\b|\b(?:[0-9A-Fa-f]{1,4}:){1,7}(?::?[0-9A-Fa-f]{1,4}){1,7}\b",
+        r"\b(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?:\.[0-9]{1,3}){0,2}\b|\b(?:[0-9A-Fa-f]{1,4}:){1,7}(?::?[0-9A-Fa-f]{1,4}){1,7}\b",
         r"[0-9]\.[0-9]{1,3}\.[0-9]|[0-9A-Fa-f]:[0-9A-Fa-f:]",
         reach=80,
         check=check_address,
@@ -92,10 +84,19 @@ _PII = (
         is_token=False,
         check=check_ssn,
     ),
+    Detector(
+        "phone",
+        RuleKind.PII,
+        r"(?:\+|\b00|\b0|\()[0-9](?:[ ()./-]{0,2}[0-9]){6,14}\b|\b[2-9][0-9]{2}[ .-][0-9]{3}[ .-][0-9]{4}\b",
+        r"[0-9][ ()./-]?[0-9][ ()./-]{0,2}[0-9][ ()./-]{0,2}[0-9]",
+        reach=50,
+        is_token=False,
+        check=check_phone,
+    ),
 )
 _VENDOR_KEYS = (
-    ("openai_key", rf"\bsk-(?:proj-|svcacct-|admin-|None-)?[0-9A-Za-z_-]{{20}}{_REST}", "sk-", 34),
     ("anthropic_key", rf"\bsk-ant-[0-9a-z]{{3,10}}-[0-9A-Za-z_-]{{16}}{_REST}", "sk-ant-", 36),
+    ("openai_key", rf"\bsk-(?:proj-|svcacct-|admin-|None-)?[0-9A-Za-z_-]{{20}}{_REST}", "sk-", 34),
     ("aws_key", r"\b(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}\b", "(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]", 21),
     ("google_key", rf"\bAIza[0-9A-Za-z_-]{{35}}{_REST}", "AIza", 40),
     ("github_token", rf"\b(?:gh[pousr]_[0-9A-Za-z]{{30}}|github_pat_[0-9A-Za-z_]{{22}}){_REST}", "gh[pousr]_|hub_pat_", 40),
@@ -114,9 +115,9 @@ _SECRETS = (
     Detector(
         "private_key",
         RuleKind.SECRETS,
-        # Up to the dashes of the line that ends it; line breaks may be written as in JSON.
+        # Up to the dashes of the line that ends it; lines may be indented, and their breaks written as in JSON.
         r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY(?: BLOCK)?-----(?:\s{0,4}Proc-Type:[^\n]{0,40}\n\s{0,4}DEK-Info:[^\n]{0,80}\n)?"
-        r"[0-9A-Za-z+/=\s\\]*",
+        r"(?:[0-9A-Za-z+/=]|(?:\r|\n|\\[nr])[ \t]{0,12})*",
         "-----BEGIN [A-Z ]{0,20}PRIVATE KEY",
         reach=190,
         is_token=False,

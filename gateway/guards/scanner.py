@@ -84,7 +84,7 @@ class Scanner:
             # A match at the very end may still grow, or be none after all.
             decided = min([decided, *(hit.start for hit in hits if hit.end >= len(text))])
             hits = [hit for hit in hits if hit.start < decided]
-        hits.sort()
+        hits.sort(key=_order)
         return Hits(hits, decided)
 
     def _decided(self, text: str, start: int) -> int:
@@ -139,6 +139,11 @@ class Words:
                 continue
             if self._is_prefix[index] or to == len(lowered) or not _is_one_word(lowered[to - 1], lowered[to]):
                 yield at, to, index
+
+
+def _order(hit: Hit) -> tuple[int, int, int]:
+    """Sort by where matches begin, of several at one place the longest first."""
+    return hit.start, -hit.end, hit.target
 
 
 def _lower(text: str) -> str:

@@ -8,7 +8,8 @@ from ipaddress import ip_address
 
 from keys.tokens import is_well_formed
 
-_CARD_DIGITS = range(13, 20)
+# By the first digit, longest first: the lengths that issuers of such numbers use.
+_CARD_DIGITS = {"2": (16,), "3": (15, 14), "4": (19, 16, 13), "5": (16,), "6": (19, 18, 17, 16)}
 # Length of an IBAN by country (SWIFT IBAN registry, 2026-10), where a wrong one would be the usual false positive.
 _IBAN_LENGTHS = {
     "AD": 24, "AE": 23, "AT": 20, "BE": 16, "BG": 22, "CH": 21, "CY": 28, "CZ": 24, "DE": 22, "DK": 18, "EE": 20,
@@ -22,12 +23,12 @@ _DATE = re.compile(r"\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{2,
 
 
 def check_card(found: str) -> int:
-    """Accept the longest beginning with 13 to 19 digits whose last one is right (Luhn, ISO/IEC 7812-1)."""
+    """Accept the longest beginning with as many digits as cards have whose last one is right (ISO/IEC 7812-1)."""
     ends = [index + 1 for index, character in enumerate(found) if character.isdigit()]
     digits = [int(found[end - 1]) for end in ends]
     if len(set(digits)) < 2:
         return 0
-    for count in reversed(_CARD_DIGITS):
+    for count in _CARD_DIGITS[found[0]]:
         # A number does not end in the middle of a group of digits.
         if count > len(ends) or (count < len(ends) and ends[count] == ends[count - 1] + 1):
             continue
@@ -55,8 +56,8 @@ def check_iban(found: str) -> int:
 
 def check_phone(found: str) -> int:
     """Accept a number with as many digits as telephones have (ITU-T E.164), written as one rather than as a date."""
-    digits = sum(map(str.isdigit, found))
-    if digits not in _PHONE_DIGITS or _DATE.match(found):
+    digits = "".join(filter(str.isdigit, found))
+    if len(digits) not in _PHONE_DIGITS or digits.startswith("000") or _DATE.match(found):
         return 0
     return len(found)
 

@@ -108,6 +108,8 @@ class _Reader:
             raise UnboundedPattern(f"'\\{character}' is not supported")
         if character in "pPx" and self._peek() == "{":
             self._skip_to("}")
+        elif character in "pP":
+            self._take()
         # An octal or hexadecimal code without braces counts a few characters too many.
         return 1
 

@@ -36,6 +36,13 @@ class _Span(NamedTuple):
     target: Target | None = None
 
 
+class _Outer(NamedTuple):
+    """Up to where something was found, and how strong the action is that it caused."""
+
+    end: int
+    strength: int
+
+
 _NOTHING = SurfaceGuard(None)
 
 
@@ -103,11 +110,20 @@ class Window:
         return self._guard.scanner.find(view, offset, is_end=is_end)
 
     def _act(self, hits: list[Hit], spans: list[_Span], folded: Folded, view: str, offset: int) -> None:
-        """Note what was found and add what is to be taken out to `spans`. Raises TextBlocked."""
+        """Note what was found and add what is to be taken out to `spans`. Raises TextBlocked.
+
+        What lies inside of something else that was found, like what looks like a telephone's number in that of an
+        account, is a part of it.
+        """
+        outer = _Outer(0, 0)
         for hit in hits:
             # What stands behind a backslash belongs to it.
             start = hit.start + (self._is_json and view[hit.start - 1 : hit.start] == "\\")
             for target in self._fired(hit):
+                strength = target.rule.action.strength
+                if target.rule.kind in SPAN_KINDS and hit.end <= outer.end and strength <= outer.strength:
+                    continue
+                outer = _Outer(hit.end, strength)
                 finding = self._finding(target, folded, start - offset, hit.end - offset)
                 if finding.action is Action.BLOCK:
                     cut = _cut_between(spans, start)
