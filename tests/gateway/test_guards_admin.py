@@ -1,4 +1,4 @@
-"""Guard policies in the admin: rules that cannot work are refused at their field, a text can be tried, mistakes marked."""
+"""Guard policies in the admin: what cannot work is refused at its field, a text can be tried, a mistake marked."""
 
 from datetime import UTC, datetime
 
@@ -23,14 +23,15 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 def policy_form(customer_id: int, **rule: str) -> dict[str, str]:
     first = {"name": "pii", "kind": "pii", "action": "redact", "is_active": "on", "on_user": "on", **rule}
     return {
-        "name": "default", "is_active": "on", "restores": "on",
-        "rules-TOTAL_FORMS": "1", "rules-INITIAL_FORMS": "0",
+        "name": "default",
+        "is_active": "on",
+        "restores": "on",
+        "rules-TOTAL_FORMS": "1",
+        "rules-INITIAL_FORMS": "0",
         **{f"rules-0-{name}": value for name, value in first.items()},
-
-            "assignments-TOTAL_FORMS": "1",
-            "assignments-INITIAL_FORMS": "0",
-            "assignments-0-customer": str(customer_id)
-        ,
+        "assignments-TOTAL_FORMS": "1",
+        "assignments-INITIAL_FORMS": "0",
+        "assignments-0-customer": str(customer_id),
     }
 
 
