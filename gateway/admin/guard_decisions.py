@@ -53,7 +53,7 @@ class GuardDecisionAdmin(KeysetModelAdmin[GuardDecision]):
         *("time", "request_id", "customer", "key_link", "policy", "rule", "action_badge"),
         *("place", "characters", "mark"),
     )
-    actions_detail = ("toggle_mark",)
+    actions_detail = ("toggle_mark",)  # type: ignore[assignment]
 
     @override
     def get_urls(self) -> list[URLPattern]:

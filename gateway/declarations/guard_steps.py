@@ -1,6 +1,9 @@
 """Applying guard policies: their rules, and whom they are for."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from django.db.models import Model as Row
 
 from gateway.declarations.application import Application, EntryRefused
 from gateway.declarations.changes import Wanted, assign
@@ -82,7 +85,7 @@ def _wanted_of_rule(entry: GuardRuleEntry) -> list[Wanted]:
 def _owners(application: Application, declared: Declared, entry: GuardEntry) -> list[dict[str, Any]]:
     """Return whom the file names; a name that is unknown is reported and left out."""
     found: list[dict[str, Any]] = []
-    named = (
+    named: tuple[tuple[str, str, Sequence[Any], Callable[[Any], Row | None]], ...] = (
         ("plans", "plan", entry.plans, lambda slug: Plan.objects.filter(slug=slug).first()),
         ("customers", "customer", entry.customers, lambda name: Customer.objects.filter(name=name).first()),
         ("keys", "api_key", entry.keys, _find_key),

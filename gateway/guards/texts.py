@@ -34,7 +34,7 @@ Change = Callable[[Text], str]
 
 def change_body(body: dict[str, Any], change: Change) -> dict[str, Any]:
     """Return a chat body with its texts changed: the same object where none is."""
-    changed = {}
+    changed: dict[str, Any] = {}
     messages = change_messages(body["messages"], change)
     if messages is not body["messages"]:
         changed["messages"] = messages

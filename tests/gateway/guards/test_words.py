@@ -1,12 +1,14 @@
 """Words, topics, languages, lengths, and expressions of an administrator's own."""
 
 import pytest
+from django.conf import settings
 
 from gateway.guards.checking import check_rule
 from gateway.guards.combining import combine
+from gateway.guards.detectors import DETECTORS
 from gateway.guards.errors import GuardRuleInvalid
-from gateway.guards.languages import find_language
-from gateway.guards.values import Surface
+from gateway.guards.languages import LANGUAGES, find_language
+from gateway.guards.values import RuleKind, Surface
 from gateway.guards.width import UnboundedPattern, widest_match
 from tests.gateway.guards.rules import find, guard_of, make_rule, pass_through
 
@@ -120,3 +122,9 @@ def test_a_rule_that_cannot_work_is_refused_at_its_column(rule: object, column: 
     with pytest.raises(GuardRuleInvalid) as raised:
         check_rule(rule)  # type: ignore[arg-type]
     assert raised.value.param == column
+
+
+def test_the_reference_names_every_entity_and_language() -> None:
+    page = (settings.BASE_DIR / "docs/reference/guards.md").read_text(encoding="utf-8")
+    known = [*(detector.entity for detector in DETECTORS), *LANGUAGES, *RuleKind]
+    assert [name for name in known if f"`{name}`" not in page] == []
