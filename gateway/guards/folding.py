@@ -7,6 +7,7 @@ character, so the form of a text is that of its pieces, and every place in it le
 import re
 import unicodedata
 from bisect import bisect_right
+from functools import cache
 from typing import NamedTuple
 
 # Soft hyphen, spaces, zero-width and direction marks, superscripts, letter-like symbols, enclosed letters, variation
@@ -58,6 +59,7 @@ def fold(text: str) -> Folded:
     return Folded("".join(parts), tuple(folded_at), tuple(given_at))
 
 
+@cache
 def _fold_character(character: str) -> str:
     code = ord(character)
     if code in _TAGS:

@@ -11,6 +11,8 @@ from collections import Counter
 JUDGED_CHARACTERS = 600
 _FEWEST_LETTERS = 25
 _FEWEST_WORDS = 4
+# Everything before it is Latin letters.
+_FIRST_OTHER_SCRIPT = "\u0370"
 
 # Of the most frequent words those that few other languages here share.
 _FREQUENT = {
@@ -28,7 +30,10 @@ _FREQUENT = {
     "tr": "ve bir bu için ile da ne çok daha gibi ama olarak var değil ben nasıl mi olan kadar sonra lütfen en de",  # noqa: RUF001
     "fi": "ja on ei se että oli hän mutta kun niin minä kuin myös joka ovat tämä voi miten mitä sinä tai olen",
 }
-_WORDS: dict[str, frozenset[str]] = {language: frozenset(words.split()) for language, words in _FREQUENT.items()}
+_LANGUAGES_OF: dict[str, list[str]] = {}
+for _language, _words in _FREQUENT.items():
+    for _word in _words.split():
+        _LANGUAGES_OF.setdefault(_word, []).append(_language)
 # Script -> language, where one language is by far the likeliest. Cyrillic and Arabic letters are told apart below.
 _SCRIPTS = (
     ("ja", re.compile("[\u3040-\u30ff]")),
@@ -41,16 +46,17 @@ _SCRIPTS = (
     ("th", re.compile("[\u0e00-\u0e7f]")),
     ("ru", re.compile("[\u0400-\u04ff]")),
 )
+_PUNCTUATION = str.maketrans(dict.fromkeys(".,;:!?\"'()[]", " "))
 _UKRAINIAN = re.compile("[іїєґІЇЄҐ]")
 _PERSIAN = re.compile("[پچژگ]")
-LANGUAGES = frozenset(_WORDS) | {language for language, _ in _SCRIPTS} | {"uk", "fa"}
+LANGUAGES = frozenset(_FREQUENT) | {language for language, _ in _SCRIPTS} | {"uk", "fa"}
 
 
 def find_language(text: str) -> str | None:
     """Return the ISO 639-1 code of a text's language, or None where it cannot be told."""
     sample = text[:JUDGED_CHARACTERS]
     letters = sum(map(str.isalpha, sample))
-    if not sample.isascii():
+    if max(sample, default="") >= _FIRST_OTHER_SCRIPT:
         found = _language_of_script(sample, letters)
         if found is not None:
             return found
@@ -71,8 +77,8 @@ def _language_of_script(sample: str, letters: int) -> str | None:
 
 
 def _language_of_words(sample: str) -> str | None:
-    words = [word.strip(".,;:!?\"'()[]") for word in sample.lower().split()]
-    scores = Counter({language: sum(word in known for word in words) for language, known in _WORDS.items()})
-    (first, most), (_, second) = scores.most_common(2)
+    words = sample.lower().translate(_PUNCTUATION).split()
+    scores = Counter(language for word in words for language in _LANGUAGES_OF.get(word, ()))
+    (first, most), (_, second) = [*scores.most_common(2), ("", 0), ("", 0)][:2]
     is_clear = most >= 3 and most >= second * 1.5 and most >= len(words) * 0.15
     return first if is_clear and len(words) >= _FEWEST_WORDS else None

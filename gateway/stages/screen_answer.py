@@ -47,7 +47,6 @@ class AnswerScreen:
         self._windows: dict[int, dict[_Path, Window]] = {}
         self.error: AnswerBlocked | None = None
 
-    @property
     def is_blocked(self) -> bool:
         """Return whether nothing more may be said."""
         return self.error is not None
@@ -80,7 +79,7 @@ class AnswerScreen:
         """Return what may go out now; once something is blocked, that is what came before it."""
         found: list[Chunk] = []
         for raw, parsed in chunks:
-            if self.is_blocked:
+            if self.is_blocked():
                 break
             found += self._read_chunk(raw, parsed)
         return found
@@ -92,17 +91,17 @@ class AnswerScreen:
             delta = choice.get("delta") or {}
             changed = self._change(choice, delta, is_end=False)
             choice_now = self._without_unknown(choice, "delta", changed)
-            if self.is_blocked:
+            if self.is_blocked():
                 # Whatever else the choice says belongs to what is blocked.
                 choices.append({**choice_now, "finish_reason": None})
                 break
             if choice.get("finish_reason"):
                 # The text of this event comes before what ends the choice, and what was held back between them.
                 tails = self._flush(choice.get("index", 0))
-                if tails:
+                if tails or self.is_blocked():
                     found += [_chunk_of(parsed, choice, part) for part in (choice_now.get("delta"), *tails) if part]
                     choice_now = {**choice_now, "delta": {}}
-                if self.is_blocked:
+                if self.is_blocked():
                     break
             choices.append(choice_now)
         if choices == parsed["choices"]:
@@ -119,7 +118,7 @@ class AnswerScreen:
             text = self._feed(window, "", is_end=True)
             if text:
                 deltas.append(_delta_at(path, text))
-            if self.is_blocked:
+            if self.is_blocked():
                 break
         return deltas
 
@@ -156,7 +155,7 @@ class AnswerScreen:
         return call
 
     def _pass(self, index: int, path: _Path, text: str, *, is_end: bool) -> str:
-        if self.is_blocked:
+        if self.is_blocked():
             return ""
         windows = self._windows.setdefault(index, {})
         window = windows.get(path)

@@ -5,10 +5,10 @@ import re2
 
 from gateway.guards.detectors import DETECTORS, Detector
 from keys.models import KeyEnvironment
-from keys.tokens import make_token
+from keys.tokens import derive_token
 from tests.gateway.guards.rules import find, make_rule
 
-OWN_KEY = make_token(KeyEnvironment.TEST)
+OWN_KEY = derive_token(KeyEnvironment.TEST, "a secret", purpose="tests")
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
 PRIVATE_KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA75/x+\nabcd==\n"
 
