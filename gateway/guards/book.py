@@ -4,6 +4,7 @@ A policy is for everybody, or for plans, customers, keys and prompts. A key's po
 succeed it, and of those that it makes: nobody gets rid of a policy by making another key.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from gateway.guards.checking import default_threshold, split_list, split_terms
 from gateway.guards.combining import Guard, combine
 from gateway.guards.values import Action, Rule, RuleKind, Surface
 from keys.principals import Principal, customer_counters, key_counters
+
+logger = logging.getLogger(__name__)
 
 _MOST_CALLERS = 10_000
 _RULE_COLUMNS = (
@@ -58,10 +61,24 @@ class GuardBook:
         if found is None:
             if len(self._found) >= _MOST_CALLERS:
                 self._found.clear()
-            names = ("", _plan(principal.plan_id), *principal.owner_names, _prompt(prompt))
-            policies = sorted({policy for name in names for policy in self._owners.get(name, ())})
-            found = self._found[caller] = combine(tuple(rule for policy in policies for rule in self._rules[policy]))
+            names = (_plan(principal.plan_id), *principal.owner_names, _prompt(prompt))
+            found = self._found[caller] = self._combine(names)
         return found
+
+    def prepare(self) -> None:
+        """Compile what most calls will need, so that no call waits for it; what is compiled is kept.
+
+        A rule that cannot be compiled, written past every check, fails the calls that fall under it and nobody else's.
+        """
+        for name in self._owners:
+            try:
+                self._combine((name,))
+            except Exception:
+                logger.exception("the guard policies for %r cannot be used: their calls will fail", name or "everybody")
+
+    def _combine(self, names: Iterable[str]) -> Guard:
+        policies = sorted({policy for name in ("", *names) for policy in self._owners.get(name, ())})
+        return combine(tuple(rule for policy in policies for rule in self._rules[policy]))
 
 
 def read_guard_book(sql: Sql) -> GuardBook | None:
@@ -86,10 +103,9 @@ def read_guard_book(sql: Sql) -> GuardBook | None:
         owners[name] = (*owners.get(name, ()), policy_id)
     if not owners:
         return None
-    for found in rules.values():
-        # Here, in the clerk's thread, rather than at somebody's call; what is compiled is kept.
-        combine(found)
-    return GuardBook(rules, owners)
+    book = GuardBook(rules, owners)
+    book.prepare()
+    return book
 
 
 def _read_owners(sql: Sql, policies: Mapping[int, tuple[str, bool, bool]]) -> Iterable[tuple[int, str]]:
