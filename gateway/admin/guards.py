@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
+from django.db.models import TextField
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
@@ -48,8 +49,10 @@ class RuleInline(StackedInline):
     form = RuleForm
     extra = 0
     ordering = ("id",)
+    formfield_overrides: Any = {TextField: {"widget": UnfoldAdminTextareaWidget({"rows": 4, "spellcheck": "false"})}}
     fieldsets = (
-        (None, {"fields": (("name", "kind", "action", "is_active"), ("on_user", "on_tool", "on_system", "on_answer"))}),
+        (None, {"fields": ("name", "kind", "action", "is_active")}),
+        ("Whose words it looks at", {"fields": ("on_user", "on_tool", "on_system", "on_answer")}),
         ("What it looks for", {"fields": ("entities", "terms", "pattern", "threshold", "languages", "max_characters")}),
     )
 
