@@ -17,6 +17,8 @@ _EXPRESSION_MEMORY_BYTES = 16 << 20
 # Signs of scripts that write no spaces between words: what stands beside a term there is no sign of another word.
 _FIRST_UNSPACED = 0x2E80
 _SPACES = " \t\r\n"
+# Nobody waits for the end of a longer match: each piece that is waited for is searched with all that came before it.
+_MOST_OPEN_CHARACTERS = 8_192
 
 
 class Probe(NamedTuple):
@@ -48,6 +50,8 @@ class Hits(NamedTuple):
 
     hits: list[Hit]
     decided: int
+    # The last match goes on, for longer than anybody waits.
+    is_cut: bool = False
 
 
 class Scanner:
@@ -80,12 +84,15 @@ class Scanner:
                     hits += self._find_one(index, known, raw, start)
         if self._words is not None:
             hits += (Hit(at, to, self._first_term + index) for at, to, index in self._words.find(text, start))
-        if not is_end:
-            # A match at the very end may still grow, or be none after all.
-            decided = min([decided, *(hit.start for hit in hits if hit.end >= len(text))])
-            hits = [hit for hit in hits if hit.start < decided]
         hits.sort(key=_order)
-        return Hits(hits, decided)
+        if is_end:
+            return Hits(hits, decided)
+        # A match at the very end may still grow, or be none after all.
+        open_from = min((hit.start for hit in hits if hit.end >= len(text)), default=len(text))
+        if len(text) - open_from > _MOST_OPEN_CHARACTERS:
+            return Hits(hits, len(text), is_cut=True)
+        decided = min(decided, open_from)
+        return Hits([hit for hit in hits if hit.start < decided], decided)
 
     def _decided(self, text: str, start: int) -> int:
         behind_space = max(map(text.rfind, _SPACES)) + 1

@@ -74,11 +74,13 @@ class Window:
         self._points: dict[Rule, int] = {}
         self._counted: set[tuple[int, Rule]] = set()
         self._is_judged = not self._guard.languages
+        # In the middle of something too long to wait for, which has been taken out as far as it had come.
+        self._is_swallowing = False
         self._counted_lengths: set[Rule] = set()
 
     def feed(self, text: str, *, is_end: bool = False) -> str:
         """Take a piece in and return what may go out. Raises TextBlocked."""
-        self._pending += text
+        self._pending += self._swallow(text) if self._is_swallowing else text
         folded = fold(self._pending)
         if not self._is_judged:
             if not is_end and len(folded.text) < JUDGED_CHARACTERS:
@@ -86,7 +88,7 @@ class Window:
             self._judge_language(folded.text)
         too_long = self._measure()
         view, offset = self._before + folded.text, len(self._before)
-        hits, decided = self._find(view, offset, is_end=is_end)
+        hits, decided, is_cut = self._find(view, offset, is_end=is_end)
         restored = [] if self._vault is None else [_Span(*m.span()) for m in PLACEHOLDER.finditer(view, offset)]
         if self._vault is not None and not is_end:
             decided = _before_open_placeholder(view, decided)
@@ -95,6 +97,8 @@ class Window:
         cut = _cut_between((*hits, *restored), decided)
         spans = [span for span in restored if span.end <= cut]
         self._act([hit for hit in hits if hit.start < cut], spans, folded, view, offset)
+        if is_cut:
+            self._is_swallowing = any(span.target is not None and span.end == len(view) for span in spans)
         released = self._compose(folded, spans, cut, offset)
         if too_long is not None:
             raise TextBlocked(too_long, released)
@@ -108,6 +112,16 @@ class Window:
         if self._guard.scanner is None:
             return Hits([], len(view))
         return self._guard.scanner.find(view, offset, is_end=is_end)
+
+    def _swallow(self, text: str) -> str:
+        """Return what comes after the rest of what is being taken out: it ends with the first space."""
+        for place, character in enumerate(text):
+            if character.isspace():
+                self._is_swallowing = False
+                self._done += place
+                return text[place:]
+        self._done += len(text)
+        return ""
 
     def _act(self, hits: list[Hit], spans: list[_Span], folded: Folded, view: str, offset: int) -> None:
         """Note what was found and add what is to be taken out to `spans`. Raises TextBlocked.

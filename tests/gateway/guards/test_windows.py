@@ -77,6 +77,15 @@ def test_what_no_rule_can_reach_any_more_is_let_go_at_once() -> None:
     assert window.feed("learn is one ") == "sk-learn is one "
 
 
+def test_a_secret_without_an_end_is_taken_out_without_being_waited_for() -> None:
+    guard = guard_of(make_rule("secrets", "redact"))
+    window = Window(guard, place="text", note=lambda _: None, mask=mask_in_answer)
+    said = [window.feed(piece) for piece in ["key sk-proj-", *["a1B2c" * 400] * 20, " and on ", "it goes "]]
+    said.append(window.feed("", is_end=True))
+    assert "".join(said) == "key [OPENAI_KEY] and on it goes "
+    assert said.index("[OPENAI_KEY]") < 10
+
+
 def test_redacting_and_restoring_is_a_round_trip() -> None:
     vault = Vault()
     values = ["ada@example.org", "bob@example.org", "ada@example.org"]
