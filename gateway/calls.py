@@ -12,6 +12,7 @@ from common.ids import make_id
 from gateway.admission.commands import Admitted, Replayed
 from gateway.catalogue import DeploymentEntry, ModelEntry
 from gateway.chat.counting import InputCount
+from gateway.guards.screening import Screening
 from gateway.idempotency import Claim
 from gateway.operations import Operation
 from gateway.prompt_requests import PromptRequest
@@ -134,6 +135,8 @@ class Receipt(NamedTuple):
     # Messages that were left out so that the call fits.
     dropped_messages: int = 0
     quality: Quality = NO_QUALITY
+    # What content rules found: rule, action, how often.
+    guard: tuple[tuple[str, str, int], ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -161,6 +164,8 @@ class Exchange:
     call: ChatCall | None = None
     input_count: InputCount | None = None
     prompt_request: PromptRequest | None = None
+    # -- screen: None where no content rule is for the call
+    screening: Screening | None = None
     # -- fill
     prompt_mark: PromptMark | None = None
     # -- resolve
@@ -182,6 +187,11 @@ class Exchange:
     ended: float = 0
     # -- fulfil: the value that fits the schema, or a run's text
     output: JsonValue = None
+
+    @property
+    def given_call(self) -> ChatCall | None:
+        """Return the call as it was sent, with what content rules have taken out of it."""
+        return self.call if self.screening is None else self.screening.call
 
     @property
     def is_run(self) -> bool:

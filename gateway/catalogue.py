@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from billing.pricing import PriceBook, read_price_book
 from common.sql import Sql
 from gateway.capabilities import ALL_CAPABILITIES, CAPABILITY_COLUMNS, Capability, capabilities_of, override
+from gateway.guards.book import GuardBook, read_guard_book
 from gateway.models import Authentication, Dialect, OnDisconnect, Routing
 from gateway.secrets import decrypt_secret
 from prompts.snapshots import EMPTY_BOOK, PromptBook, read_prompt_book
@@ -97,6 +98,8 @@ class Catalogue:
     # The largest context window of all models: an input beyond it fits nowhere.
     largest_window: int = 0
     prompts: PromptBook = EMPTY_BOOK
+    # None: nobody's calls are checked.
+    guards: GuardBook | None = None
 
 
 EMPTY_CATALOGUE = Catalogue(generation=-1, models={}, prices=PriceBook(()))
@@ -193,4 +196,5 @@ def read_catalogue(sql: Sql, previous: Catalogue = EMPTY_CATALOGUE) -> Catalogue
         prices=read_price_book(sql),
         largest_window=max((model.context_window for model in models.values()), default=0),
         prompts=read_prompt_book(sql, previous.prompts),
+        guards=read_guard_book(sql),
     )

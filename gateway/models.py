@@ -5,7 +5,7 @@ from django.db import models
 from django.db.models import Q
 
 from common.generations import CatalogueModel, HealthModel
-from gateway import answer_models  # noqa: F401 - Django finds the models of an app here
+from gateway import answer_models, guard_models  # noqa: F401 - Django finds the models of an app here
 
 # A model's name stands in headers and file names.
 is_header_safe = RegexValidator(r"^[!-~]+\Z", "Use printable ASCII characters without spaces.")

@@ -1,7 +1,7 @@
 """The way of one call, stage by stage. Reads like the list in the architecture:
 
-authenticate, parse, fill (prompts), resolve, guard, reuse, shed, admit, fulfil (call and relay, as often as it takes),
-settle.
+authenticate, parse, screen (content rules), fill (prompts), resolve, guard, reuse, shed, admit, fulfil (call and relay,
+as often as it takes), settle.
 """
 
 import logging
@@ -30,6 +30,7 @@ from gateway.stages.record import record_refusal
 from gateway.stages.relay import CLIENT_PHASE
 from gateway.stages.resolve import resolve
 from gateway.stages.reuse import read_claim, replay
+from gateway.stages.screen import screen
 from gateway.stages.settle import settle
 from gateway.stages.shed import shed
 from gateway.stages.truncate import truncate
@@ -93,6 +94,8 @@ async def _plan(runtime: Runtime, exchange: Exchange) -> None:
 
 
 async def _resolve(runtime: Runtime, exchange: Exchange) -> None:
+    if runtime.clerk.catalogue.guards is not None or exchange.screening is not None:
+        await screen(runtime, exchange)
     await fill(runtime, exchange)
     now_us = runtime.clerk.now_us
     runtime.breakers.take_in(runtime.clerk.health)

@@ -27,8 +27,6 @@ class Quality(NamedTuple):
     sources: tuple[Source, ...] = ()
     # How often the model was asked for an answer with this shape; 0: any text would do.
     schema_attempts: int = 0
-    # What guards made of the call and its answer, by their rules.
-    guard_flags: tuple[str, ...] = ()
 
 
 NO_QUALITY = Quality()
@@ -88,8 +86,6 @@ def write_quality(quality: Quality) -> dict[str, Any]:
         found["schema_reasks"] = quality.schema_attempts - 1
     if quality.sources:
         found["sources"] = [source._asdict() for source in quality.sources]
-    if quality.guard_flags:
-        found["guard_flags"] = list(quality.guard_flags)
     return found
 
 
@@ -101,7 +97,6 @@ def read_quality(found: Mapping[str, Any]) -> Quality:
         logprob_tokens=found.get("logprob_tokens", 0),
         sources=tuple(Source(**source) for source in found.get("sources", ())),
         schema_attempts=found["schema_reasks"] + 1 if "schema_reasks" in found else 0,
-        guard_flags=tuple(found.get("guard_flags", ())),
     )
 
 

@@ -69,7 +69,14 @@ class RunQuality(BaseModel):
     logprob_tokens: int | None = None
     schema_reasks: int | None = Field(default=None, description="How often the model was asked once more.")
     sources: list[RunSource] | None = None
-    guard_flags: list[str] | None = Field(default=None, description="What guards made of the call and its answer.")
+
+
+class RunFinding(BaseModel):
+    """What a content rule found in the inputs or the answer; never the text itself."""
+
+    rule: str
+    action: Literal["flag", "redact", "block"]
+    count: int
 
 
 class PromptRun(BaseModel):
@@ -85,6 +92,7 @@ class PromptRun(BaseModel):
     timing: RunTiming
     attempts: list[RunAttempt]
     quality: RunQuality
+    guard: list[RunFinding] = Field(default_factory=list, description="What content rules found; absent: nothing.")
 
 
 class RunEvent(BaseModel):

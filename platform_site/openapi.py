@@ -281,7 +281,6 @@ _RECEIPT: dict[str, Any] = {
                         "properties": {"url": {"type": "string"}, "title": {"type": "string"}},
                     },
                 },
-                "guard_flags": {"type": "array", "items": {"type": "string"}},
             },
         },
         "attempts": {

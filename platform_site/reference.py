@@ -21,6 +21,7 @@ ERROR_MODULES = (
     "prompts.errors",
     "gateway.errors",
     "gateway.structured.errors",
+    "gateway.guards.errors",
     "gateway.prompt_tests.caller",
 )
 

@@ -26,7 +26,7 @@ class Role:
 ROLES = (
     Role(
         name="Operator",
-        purpose="Runs the platform: customers, keys, plans, models, upstreams. Sees usage and money, moves none.",
+        purpose="Runs the platform: customers, keys, plans, models, guards. Sees usage and money, moves none.",
         rights={
             "keys.*": _VIEW,
             "billing.*": _VIEW,
@@ -38,6 +38,11 @@ ROLES = (
             "gateway.model": _ALL,
             "gateway.deployment": _ALL,
             "gateway.upstream": _ALL,
+            "gateway.guardpolicy": _ALL,
+            "gateway.guardrule": _ALL,
+            "gateway.guardassignment": _ALL,
+            # To mark them as mistakes; nothing else of them can be changed.
+            "gateway.guarddecision": ("view", "change"),
         },
     ),
     Role(

@@ -59,6 +59,21 @@ _NAVIGATION = [
         ],
     },
     {
+        "title": "Content guards",
+        "items": [
+            _item("Policies", "policy", "gateway.guardpolicy"),
+            {
+                **_item("Report", "query_stats", "gateway.guarddecision"),
+                "link": reverse_lazy("admin:gateway_guarddecision_report"),
+                "active": _is_below("guarddecision/report/"),
+            },
+            {
+                **_item("Decisions", "gavel", "gateway.guarddecision"),
+                "active": _is_below("guarddecision/", but=("report/",)),
+            },
+        ],
+    },
+    {
         "title": "Prompts",
         "items": [
             _item("Prompts", "edit_note", "prompts.prompt"),

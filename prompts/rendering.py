@@ -33,9 +33,16 @@ _NO_OVERRIDES: JsonObject = {}
 
 
 def render_prompt(
-    compiled: CompiledContent, inputs: JsonObject, *, overrides: JsonObject = _NO_OVERRIDES
+    compiled: CompiledContent,
+    inputs: JsonObject,
+    *,
+    shown: JsonObject | None = None,
+    overrides: JsonObject = _NO_OVERRIDES,
 ) -> RenderedPrompt:
     """Return the call that a version makes of `inputs`; `overrides` are the parameters that the caller sets.
+
+    `shown` is filled in in their place once they have been checked: a placeholder fits no schema that asks for an
+    e-mail address.
 
     Raises PromptInputInvalid with the places of what is wrong, PromptTooLarge, PromptRenderFailed,
     PromptParameterRefused, PromptInvalid for a wrong value of a parameter.
@@ -47,7 +54,7 @@ def render_prompt(
         parameters = apply_overrides(content.parameters, overrides, allowed=content.allowed_overrides)
         model = str(overrides.get(MODEL, model))
     return RenderedPrompt(
-        messages=compiled.messages.render(inputs, input_bytes=input_bytes),
+        messages=compiled.messages.render(inputs if shown is None else shown, input_bytes=input_bytes),
         model=model,
         parameters=parameters,
         output_schema=content.output_schema,

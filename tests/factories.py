@@ -21,6 +21,9 @@ from common.sql import Sql
 from gateway.admission.commands import Admit, Settle
 from gateway.admission.expiry import write_draft
 from gateway.catalogue import read_generation
+from gateway.guard_models import GuardAssignment, GuardPolicy, GuardRule
+from gateway.guards.book import rule_of
+from gateway.guards.checking import check_rule
 from gateway.models import Deployment, Dialect, Model, Upstream
 from gateway.secrets import encrypt_secret
 from keys.customers import create_customer
@@ -263,3 +266,18 @@ def make_family(call: FundedCall) -> tuple[FundedCall, ...]:
     maker = find_principal(tokens[-1])
     tokens.append(make_key(Customer.objects.get(pk=call.customer_id), maker_id=maker.key_id).token)
     return tuple(known_call(token=token, model=call.model) for token in tokens)
+
+
+def make_guard(*rules: dict[str, Any], name: str | None = None, **options: Any) -> GuardPolicy:
+    """Create a policy with rules (columns of `GuardRule`); `*_id` in `options` say whom it is for, else columns."""
+    policy = GuardPolicy.objects.create(
+        name=name or f"policy-{next(_numbers)}", **{k: v for k, v in options.items() if not k.endswith("_id")}
+    )
+    for rule in rules:
+        row = GuardRule(policy=policy, **{"name": rule["kind"], **rule})
+        check_rule(rule_of(vars(row), policy=policy.name, restores=policy.restores))
+        row.save()
+    for owner, owner_id in options.items():
+        if owner.endswith("_id"):
+            GuardAssignment.objects.create(policy=policy, **{owner: owner_id})
+    return policy

@@ -27,8 +27,10 @@ from gateway.admission.commands import (
     EndTrial,
     FindPrincipal,
     FoundPrincipal,
+    Note,
     NoteBreaker,
     Noted,
+    NoteFindings,
     NoteProgress,
     NoteRefusal,
     Refused,
@@ -49,6 +51,7 @@ from gateway.attempt_rows import NewAttempt, prune_attempts, write_attempts
 from gateway.breaker_rows import BreakerCommand, read_health, write_breakers
 from gateway.breakers import HealthBook
 from gateway.catalogue import EMPTY_CATALOGUE, Catalogue, read_catalogue
+from gateway.guard_rows import CallFindings, prune_findings, write_findings
 from gateway.idempotency import (
     KEEP_US,
     ClaimKey,
@@ -114,6 +117,7 @@ class _Writes:
     released: list[str] = field(default_factory=list)
     refusals: list[NewRefusal] = field(default_factory=list)
     attempts: list[NewAttempt] = field(default_factory=list)
+    findings: list[CallFindings] = field(default_factory=list)
     breakers: list[tuple[int, BreakerCommand]] = field(default_factory=list)
     # Balances or counters have moved.
     has_changed: bool = False
@@ -167,15 +171,11 @@ def _run(sql: Sql, commands: Sequence[Command], context: BatchContext) -> list[A
     for position, command in enumerate(commands):
         if isinstance(command, Settle):
             answers[position] = _settle(sql, state, writes, command)
-        elif isinstance(command, NoteProgress):
-            writes.progress.append((command.request_id, command.output_tokens))
-            answers[position] = Noted()
-        elif isinstance(command, NoteRefusal):
-            writes.refusals.append(command.refusal)
-            answers[position] = Noted()
         elif isinstance(command, NoteBreaker | ClaimTrial | EndTrial):
             writes.breakers.append((position, command))
             answers[position] = Noted()
+        elif isinstance(command, Note):
+            answers[position] = _take_note(writes, command)
     # After them, so that what a settlement frees of an expired grant is gone before anybody can spend it.
     _expire_grants(sql, state, writes, context)
     for position, command in enumerate(commands):
@@ -188,6 +188,17 @@ def _run(sql: Sql, commands: Sequence[Command], context: BatchContext) -> list[A
         remove_workers_without_holds(sql, found.dead_workers)
     context.memory.end(sql)
     return [answers[position] for position in range(len(commands))]
+
+
+def _take_note(writes: _Writes, note: Note) -> Noted:
+    match note:
+        case NoteProgress():
+            writes.progress.append((note.request_id, note.output_tokens))
+        case NoteRefusal():
+            writes.refusals.append(note.refusal)
+        case NoteFindings():
+            writes.findings.append(note.findings)
+    return Noted()
 
 
 def _look_around(sql: Sql, context: BatchContext, now_us: int) -> _Found:
@@ -208,6 +219,7 @@ def _look_around(sql: Sql, context: BatchContext, now_us: int) -> _Found:
         prune_claims(sql, now_us=now_us)
         prune_refusals(sql, now_us=now_us)
         prune_attempts(sql, now_us=now_us)
+        prune_findings(sql, now_us=now_us)
     if context.abandoned:
         # list() of a dict is one step: the event loop may be adding to it.
         looked_for = list(context.abandoned.items())[:_EXPIRY_LIMIT]
@@ -345,6 +357,8 @@ def _settle(sql: Sql, state: AdmissionState, writes: _Writes, command: Settle) -
     writes.usage.append(booked)
     if command.attempts:
         writes.attempts += command.attempts
+    if command.findings is not None:
+        writes.findings.append(command.findings)
     writes.has_changed = True
     return settled
 
@@ -460,3 +474,4 @@ def _write(sql: Sql, state: AdmissionState, writes: _Writes, context: BatchConte
         context.last_used_us[key_id] = state.now_us
     write_refusals(sql, writes.refusals, now_us=state.now_us)
     write_attempts(sql, writes.attempts, now_us=state.now_us)
+    write_findings(sql, writes.findings, now_us=state.now_us)

@@ -32,8 +32,10 @@ from gateway.admission.commands import (
     EndTrial,
     FindPrincipal,
     FoundPrincipal,
+    Note,
     NoteBreaker,
     Noted,
+    NoteFindings,
     NoteProgress,
     NoteRefusal,
     Refused,
@@ -166,7 +168,7 @@ class Clerk:
         self._queue.put(_Entry(command, future))
         return future
 
-    def note(self, command: NoteProgress | NoteRefusal | NoteBreaker | EndTrial) -> None:
+    def note(self, command: Note | NoteBreaker | EndTrial) -> None:
         """Queue a note whose answer nobody awaits. Of refusals none beyond the queue's bound."""
         if isinstance(command, NoteRefusal) and self._queue.qsize() >= self._queue_limit:
             return
@@ -256,7 +258,7 @@ class Clerk:
 
     def _give_back(self, entries: Sequence[_Entry], error: Exception, *, keep_settlements: bool) -> None:
         for entry in entries:
-            if isinstance(entry.command, Settle) and keep_settlements:
+            if isinstance(entry.command, Settle | NoteFindings) and keep_settlements:
                 self._unbooked.append(entry)
                 continue
             if isinstance(entry.command, Settle):

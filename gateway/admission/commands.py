@@ -7,6 +7,7 @@ from billing.journal import NewUsage
 from common.errors import TollkeeperError
 from gateway.attempt_rows import NewAttempt
 from gateway.breakers import BreakerState
+from gateway.guard_rows import CallFindings
 from gateway.idempotency import Claim, StoredAnswer
 from gateway.refusals import NewRefusal
 from keys.limit_values import EndpointClass
@@ -107,6 +108,8 @@ class Settle(NamedTuple):
     endpoint_class: str = EndpointClass.CHAT
     # Of a call that failed, or needed several.
     attempts: tuple[NewAttempt, ...] = ()
+    # Of content rules; None: they found nothing, or there are none.
+    findings: CallFindings | None = None
 
 
 class Settled(NamedTuple):
@@ -129,6 +132,13 @@ class NoteRefusal:
     """A call of a known key was refused before admission was asked: keep it for whoever asks why."""
 
     refusal: NewRefusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteFindings:
+    """Content rules found something in a call that was refused; kept like a settlement while the database is away."""
+
+    findings: CallFindings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,5 +185,6 @@ class Noted:
     """The note is stored."""
 
 
-Command = FindPrincipal | Admit | Settle | NoteProgress | NoteRefusal | NoteBreaker | ClaimTrial | EndTrial
+Note = NoteProgress | NoteRefusal | NoteFindings
+Command = FindPrincipal | Admit | Settle | Note | NoteBreaker | ClaimTrial | EndTrial
 Answer = FoundPrincipal | Admitted | Replayed | Refused | Stale | Settled | TrialClaimed | Noted

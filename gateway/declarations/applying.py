@@ -15,6 +15,7 @@ from gateway.declarations.catalogue_steps import apply_model, apply_upstream
 from gateway.declarations.changes import Applied, ChangeLog
 from gateway.declarations.customer_steps import apply_customer, apply_plan
 from gateway.declarations.document import DeclarationsInvalid
+from gateway.declarations.guard_steps import apply_guard
 from gateway.declarations.key_steps import apply_key
 from gateway.declarations.price_steps import apply_price
 from gateway.declarations.reading import Declared, read_declarations
@@ -27,6 +28,7 @@ _STEPS: dict[str, Callable[[Application, Declared], None]] = {
     "plans": apply_plan,
     "customers": apply_customer,
     "keys": apply_key,
+    "guards": apply_guard,
 }
 
 

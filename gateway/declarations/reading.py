@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.declarations.document import Data, Document, Path, Problem
-from gateway.declarations.schema import SECTIONS, Entry, KeyEntry, PlanEntry, PriceEntry, nested_entry
+from gateway.declarations.entry import Entry
+from gateway.declarations.schema import SECTIONS, KeyEntry, PlanEntry, PriceEntry, nested_entry
 
 Identity = tuple[str, ...]
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from billing.bands import MAX_RATE_NANOUSD
 from billing.models import MarkupBasis
@@ -17,6 +17,8 @@ from billing.terms import MAX_MARKUP_BASIS_POINTS
 from billing.tokens import TOKEN_CLASSES
 from common.money import parse_usd
 from common.percents import parse_percent
+from gateway.declarations.entry import Entry, Slug
+from gateway.declarations.guard_schema import GuardEntry
 from gateway.models import Authentication, Dialect, OnDisconnect, OutputLimitParameter, Routing
 from gateway.upstreams.registry import PROVIDERS
 from keys.errors import KeyInvalid
@@ -99,17 +101,10 @@ RateUsd = Annotated[int, BeforeValidator(_parse_amount), AfterValidator(_check_r
 Discount = Annotated[int, BeforeValidator(_parse_percent), Field(ge=0, le=10_000)]
 Markup = Annotated[int, BeforeValidator(_parse_percent), Field(ge=-10_000, le=MAX_MARKUP_BASIS_POINTS)]
 Moment = Annotated[datetime, BeforeValidator(_parse_moment)]
-Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", min_length=1)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Tokens = Annotated[int, Field(gt=0, le=2**31 - 1)]
 Rate = Annotated[int, Field(ge=0, le=MAX_RATE)]
 EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-
-
-class Entry(BaseModel):
-    """Base of everything in the file: an unknown field is a mistake, not a comment."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Limits(Entry):
@@ -311,6 +306,7 @@ SECTIONS: dict[str, type[Entry]] = {
     "plans": PlanEntry,
     "customers": CustomerEntry,
     "keys": KeyEntry,
+    "guards": GuardEntry,
 }
 
 

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("gateway", "0008_model_names_in_headers"),
+        ("gateway", "0010_guards"),
     ]
 
     operations = [

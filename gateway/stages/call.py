@@ -18,6 +18,7 @@ from gateway.errors import (
     UpstreamRejected,
 )
 from gateway.flight import Flight
+from gateway.guards.errors import AnswerBlocked
 from gateway.models import OnDisconnect, Routing
 from gateway.stages.hedge import open_quickest
 from gateway.stages.relay import CLIENT_PHASE, relay_completion, relay_stream
@@ -67,8 +68,9 @@ async def attempt(flight: Flight, deployment: DeploymentEntry) -> bytes | None:
                 raise
             answer.release()
         _note_attempt(flight, None)
-    except UpstreamError as error:
-        _note_attempt(flight, error)
+    except (UpstreamError, AnswerBlocked) as error:
+        # Of an answer that is blocked here, the upstream did its part.
+        _note_attempt(flight, error if isinstance(error, UpstreamError) else None)
         raise
     except CallStopped:
         leave(flight, deployment.id)

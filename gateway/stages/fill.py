@@ -48,16 +48,17 @@ async def fill(runtime: Runtime, exchange: Exchange) -> None:
         customer_id=principal.customer_id,
         session_id=request.session_id,
     )
-    body = _fill_in(resolved, request)
+    shown = None if exchange.screening is None else exchange.screening.inputs
+    body = _fill_in(resolved, request, shown)
     check_parameters(body)
     exchange.prompt_mark = _mark(resolved)
     await accept_body(runtime, exchange, body)
 
 
-def _fill_in(resolved: ResolvedPrompt, request: PromptRequest) -> dict[str, Any]:
+def _fill_in(resolved: ResolvedPrompt, request: PromptRequest, shown: JsonObject | None) -> dict[str, Any]:
     content = resolved.compiled.content
     overrides, model = _split_model(request.overrides, content.model)
-    rendered = render_prompt(resolved.compiled, request.inputs, overrides=overrides)
+    rendered = render_prompt(resolved.compiled, request.inputs, shown=shown, overrides=overrides)
     model = model or rendered.model
     if not model:
         raise BodyInvalid("This prompt leaves the model to its callers: name one in 'model'.", param="model")

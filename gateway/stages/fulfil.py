@@ -43,10 +43,14 @@ async def fulfil(flight: Flight) -> bytes | None:
             raise error
         logger.info("%s: asking again: %s", flight.exchange.request_id, "; ".join(verdict.problems))
         assert flight.output is not None
-        answer = flight.output.first.text
+        answer, problems = flight.output.first.text, verdict.problems
+        if flight.exchange.screening is not None:
+            # What was put back for the customer does not go out again.
+            hide = flight.exchange.screening.vault.hide
+            answer, problems = hide(answer), [hide(problem) for problem in problems]
         _begin_next_attempt(flight)
         flight.sink.begin_again()
-        flight.exchange.call = _corrected(flight, first_call, answer, verdict.problems)
+        flight.exchange.call = _corrected(flight, first_call, answer, problems)
 
 
 async def _run_text(flight: Flight) -> bytes | None:

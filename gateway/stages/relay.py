@@ -5,6 +5,7 @@ from time import perf_counter
 from gateway.admission.commands import NoteProgress
 from gateway.errors import UpstreamInterrupted, UpstreamInvalidAnswer
 from gateway.flight import Chunk, Flight
+from gateway.stages.screen_answer import AnswerScreen, open_screen
 from gateway.structured.outputs import OutputText
 from gateway.upstreams.answer import UpstreamAnswer
 from gateway.upstreams.dialect import Event
@@ -23,8 +24,11 @@ async def relay_completion(flight: Flight, answer: UpstreamAnswer) -> bytes:
     """Return the upstream's whole completion, read into the transcript."""
     raw, parsed = await answer.read_completion()
     flight.exchange.first_token = perf_counter()
+    screen = None if flight.exchange.screening is None else open_screen(flight)
     try:
         flight.transcript.read_completion(parsed)
+        if screen is not None:
+            raw, parsed = await screen.read_completion(raw, parsed)
         if flight.output is not None:
             flight.output.read_completion(parsed)
     except (AttributeError, TypeError, KeyError) as error:
@@ -43,9 +47,10 @@ async def relay_stream(flight: Flight, answer: UpstreamAnswer) -> None:
     exchange, transcript = flight.exchange, flight.transcript
     next_note = perf_counter() + _FIRST_NOTE_SECONDS
     most_characters = _most_characters(flight)
+    screen = None if exchange.screening is None else open_screen(flight)
     async for events in answer.read_events():
         transcript.known_input = answer.known_input
-        chunks = _read(events, transcript, flight.output)
+        chunks = _read(events, transcript, screen, flight.output)
         if transcript.characters > most_characters:
             # Before it is counted: that would hold up the event loop.
             raise UpstreamInvalidAnswer(internal_detail=f"more than {most_characters} characters of text")
@@ -55,6 +60,8 @@ async def relay_stream(flight: Flight, answer: UpstreamAnswer) -> None:
             if flight.recording is not None:
                 flight.recording.extend(raw for raw, _ in chunks)
             await _hand_on(flight, chunks)
+        if screen is not None and screen.error is not None:
+            raise screen.error
         if now > next_note:
             next_note = now + _NOTE_EVERY_SECONDS
             _note_progress(flight)
@@ -62,8 +69,13 @@ async def relay_stream(flight: Flight, answer: UpstreamAnswer) -> None:
         raise UpstreamInterrupted(internal_detail="the stream ended without a finish reason")
 
 
-def _read(events: list[Event], transcript: Transcript, output: OutputText | None) -> list[Chunk]:
-    """Take events in and return those that are for the customer: all but a chunk that only carries usage."""
+def _read(
+    events: list[Event], transcript: Transcript, screen: AnswerScreen | None, output: OutputText | None
+) -> list[Chunk]:
+    """Take events in and return those that are for the customer: all but a chunk that only carries usage.
+
+    What content rules have not decided yet comes with a later event.
+    """
     chunks = []
     try:
         for raw, parsed in events:
@@ -71,8 +83,11 @@ def _read(events: list[Event], transcript: Transcript, output: OutputText | None
                 transcript.usage_chunk = parsed
             else:
                 chunks.append((raw, parsed))
-                if output is not None:
-                    output.read_chunk(parsed)
+        if screen is not None:
+            chunks = screen.read_chunks(chunks)
+        if output is not None:
+            for _, parsed in chunks:
+                output.read_chunk(parsed)
     except (AttributeError, TypeError, KeyError) as error:
         raise UpstreamInvalidAnswer(internal_detail=f"unreadable chunk: {error!r}") from error
     return chunks

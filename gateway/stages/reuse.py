@@ -18,9 +18,13 @@ def read_claim(exchange: Exchange) -> None:
     if raw is None:
         return
     key = check_key(raw.decode("latin-1"))
-    assert exchange.call is not None
     # A prompt's body is filled in by whatever version is released; a repeat is told by what was sent.
-    sent = exchange.call.body if exchange.prompt_request is None else exchange.prompt_request.body
+    if exchange.prompt_request is not None:
+        sent = exchange.prompt_request.body
+    else:
+        assert exchange.given_call is not None
+        sent = exchange.given_call.body
+    assert exchange.call is not None
     wish = exchange.call.wish
     if wish is not NO_WISH and exchange.prompt_request is None:
         # Taken out of the body when it was read; it is a part of what was asked for all the same.
@@ -74,6 +78,8 @@ def _read_receipt(fields: dict[str, Any]) -> Receipt:
     attempts = tuple(Attempt(**{**a, "tokens": TokenCounts(*a["tokens"])}) for a in fields["attempts"])
     prompt = fields["prompt"] and PromptMark(**fields["prompt"])
     tokens = TokenCounts(*fields["tokens"])
-    # Answers from before there were signs of quality are kept for a day.
+    # Answers of before there were these two are kept for a day.
+    guard = tuple((rule, action, number) for rule, action, number in fields.get("guard", ()))
     quality = read_quality(fields.get("quality", {}))
-    return Receipt(**{**fields, "tokens": tokens, "attempts": attempts, "prompt": prompt, "quality": quality})
+    read = {"tokens": tokens, "attempts": attempts, "prompt": prompt, "guard": guard, "quality": quality}
+    return Receipt(**{**fields, **read})

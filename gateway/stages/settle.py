@@ -17,6 +17,9 @@ from gateway.attempts import add_up, measure, price_attempts, record_attempt, ro
 from gateway.calls import Attempt, ChatCall, Ending, Exchange, Receipt
 from gateway.errors import SettlementDelayed, UpstreamError
 from gateway.flight import Flight
+from gateway.guard_rows import CallFindings, freeze_notes
+from gateway.guards.errors import AnswerBlocked
+from gateway.guards.screening import Screening
 from gateway.stages.reuse import stored_answer
 from keys.models import KeyEnvironment
 
@@ -59,11 +62,16 @@ async def settle(flight: Flight, ending: Ending, error: TollkeeperError | None, 
     ended = exchange.ended or now
     sent = exchange.sent or ended
     total, upstream_time = now - exchange.started, ended - sent + flight.upstream_seconds
+    screening = exchange.screening
+    findings = None if screening is None else _findings(exchange, screening)
+    if screening is not None and findings is not None:
+        flags += screening.flags()
     first_token = flight.first_token or exchange.first_token
     ttft = first_token - exchange.started if first_token else None
     deployment = exchange.deployment or plan.deployments[0]
     attempts: tuple[Attempt, ...] = ()
-    if flight.output is not None or flight.earlier or isinstance(error, UpstreamError):
+    is_told = flight.output is not None or bool(flight.earlier) or isinstance(error, AnswerBlocked)
+    if is_told or isinstance(error, UpstreamError):
         attempts = _attempts(flight, error, is_worked_on=is_worked_on)
     usage = NewUsage(
         request_id=exchange.request_id,
@@ -108,13 +116,14 @@ async def settle(flight: Flight, ending: Ending, error: TollkeeperError | None, 
         ttft_ms=None if ttft is None else ttft * 1000,
         total_ms=total * 1000,
         overhead_ms=(total - upstream_time) * 1000,
-        attempts=attempts if flight.output is not None or flight.earlier else (),
+        attempts=attempts if is_told else (),
         finish_reason=transcript.finish_reason,
         prompt=exchange.prompt_mark,
         dropped_messages=exchange.dropped_messages,
         quality=transcript.read_quality(
             schema_attempts=0 if exchange.call.contract is None else len(flight.answers) + 1
         ),
+        guard=() if screening is None else screening.summary(),
     )
     has_answer = exchange.claim is not None and error is None
     future = flight.runtime.clerk.submit(
@@ -126,6 +135,7 @@ async def settle(flight: Flight, ending: Ending, error: TollkeeperError | None, 
             marks=exchange.admitted.marks,
             endpoint_class=exchange.operation.limits_class,
             attempts=_rows(flight, attempts, error),
+            findings=findings,
         )
     )
     settled = await _wait(flight, future)
@@ -135,6 +145,16 @@ async def settle(flight: Flight, ending: Ending, error: TollkeeperError | None, 
         available_nanousd=settled.available_nanousd,
         total_ms=total * 1000,
         overhead_ms=(total - upstream_time) * 1000,
+    )
+
+
+def _findings(exchange: Exchange, screening: Screening) -> CallFindings | None:
+    assert exchange.principal is not None
+    return freeze_notes(
+        screening.notes,
+        request_id=exchange.request_id,
+        customer_id=exchange.principal.customer_id,
+        api_key_id=exchange.principal.key_id,
     )
 
 

@@ -99,6 +99,8 @@ def receipt_body(receipt: Receipt) -> dict[str, Any]:
     quality = write_quality(receipt.quality)
     if quality:
         body["quality"] = quality
+    if receipt.guard:
+        body["guard"] = [{"rule": rule, "action": action, "count": n} for rule, action, n in receipt.guard]
     if receipt.attempts:
         body["attempts"] = [_attempt_body(attempt) for attempt in receipt.attempts]
     return body
@@ -119,7 +121,7 @@ def run_body(exchange: Exchange, receipt: Receipt) -> dict[str, Any]:
     """Return a whole prompt run (`gateway.runs.PromptRun`)."""
     told = receipt_body(receipt)
     assert receipt.prompt is not None
-    return {
+    run = {
         "id": receipt.request_id,
         "output": exchange.output,
         "finish_reason": receipt.finish_reason or None,
@@ -131,6 +133,9 @@ def run_body(exchange: Exchange, receipt: Receipt) -> dict[str, Any]:
         "attempts": told["attempts"],
         "quality": told.get("quality", {}),
     }
+    if receipt.guard:
+        run["guard"] = told["guard"]
+    return run
 
 
 def prompt_body(mark: PromptMark) -> dict[str, Any]:

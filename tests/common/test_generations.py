@@ -15,12 +15,22 @@ from billing.models import PriceTerms, PriceVersion
 from billing.terms import publish_terms
 from common.generations import GENERATIONS, snapshot_models
 from common.models import Generation
+from gateway.guard_models import GuardAssignment, GuardPolicy, GuardRule
 from gateway.models import Breaker, Deployment, Model, Upstream, Worker
 from keys.issuing import revoke_key
 from keys.models import ApiKey, Customer, LimitRaise, LimitState, Plan
 from prompts.authoring import deprecate_version
 from prompts.models import Label, Prompt, PromptVersion, VersionDeprecation
-from tests.factories import make_customer, make_key, make_model, make_plan, make_price, make_raise, make_upstream
+from tests.factories import (
+    make_customer,
+    make_guard,
+    make_key,
+    make_model,
+    make_plan,
+    make_price,
+    make_raise,
+    make_upstream,
+)
 from tests.prompting import make_prompt, make_released
 
 pytestmark = pytest.mark.django_db
@@ -38,6 +48,8 @@ WATCHED: dict[type[models.Model], str] = {
     VersionDeprecation: "note",
     LimitRaise: "reason",
     Breaker: "error_code",
+    GuardPolicy: "name",
+    GuardRule: "pattern",
 }
 _values = (f"value {number}" for number in count())
 _numbers = count()
@@ -68,12 +80,17 @@ def nothing_raised() -> Iterator[None]:
     assert _read() == before
 
 
+def make_any_guard() -> None:
+    make_guard({"kind": "pii", "action": "flag"}, plan_id=make_plan().pk)
+
+
 def _run_sql(statement: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(statement)
 
 
 def _fill() -> None:
+    make_any_guard()
     make_breaker()
     make_key()
     deprecate_version(version_id=make_released(f"prompt-{next(_numbers)}").pk, author="tests")
@@ -81,7 +98,7 @@ def _fill() -> None:
 
 
 def test_the_watched_tables_are_those_that_snapshots_hold() -> None:
-    assert set(snapshot_models()) == {*WATCHED, PriceVersion, PriceTerms, PromptVersion}
+    assert set(snapshot_models()) == {*WATCHED, GuardAssignment, PriceVersion, PriceTerms, PromptVersion}
     assert set(_read()) == set(GENERATIONS)
 
 
@@ -101,6 +118,9 @@ def test_the_watched_tables_are_those_that_snapshots_hold() -> None:
         (PromptVersion, lambda: make_released("a-prompt")),
         (Label, lambda: make_released("a-prompt")),
         (Breaker, make_breaker),
+        (GuardPolicy, make_guard),
+        (GuardRule, make_any_guard),
+        (GuardAssignment, make_any_guard),
     ],
 )
 def test_a_new_row_raises_it(model: type[models.Model], make: Callable[[], object]) -> None:
@@ -126,7 +146,7 @@ def test_every_way_of_the_orm_raises_it(model: type[models.Model], column: str) 
         manager.bulk_update([row], [column])
 
 
-@pytest.mark.parametrize("model", [Model, Deployment, ApiKey])
+@pytest.mark.parametrize("model", [Model, Deployment, ApiKey, GuardAssignment])
 def test_deleting_raises_it(model: type[models.Model]) -> None:
     _fill()
     with raised(model):

@@ -25,12 +25,14 @@ from billing.terms import publish_terms
 from common.clock import to_us
 from common.sql import Sql
 from gateway.attempt_rows import NewAttempt, write_attempts
+from gateway.guard_rows import GuardNotes, freeze_notes, write_findings
+from gateway.guards.values import Action, Finding
 from gateway.models import Upstream
 from keys.models import AuditEvent, Customer
 from platform_site.roles import BUILT_IN, ROLES, write_roles
 from tests.admitting import run
 from tests.exporting import order
-from tests.factories import funded_call
+from tests.factories import funded_call, make_guard
 
 pytestmark = pytest.mark.django_db
 
@@ -43,9 +45,9 @@ _MONEY = {
 _KEYS = {"keys.apikey", "keys.customer", "keys.plan"}
 _GATEWAY = {
     *("gateway.callattempt", "gateway.deployment", "gateway.model"),
-    *("gateway.refusal", "gateway.upstream", "gateway.worker"),
+    *("gateway.guarddecision", "gateway.guardpolicy", "gateway.refusal", "gateway.upstream", "gateway.worker"),
 }
-_CATALOGUE = {"gateway.deployment", "gateway.model", "gateway.upstream"}
+_CATALOGUE = {"gateway.deployment", "gateway.guardpolicy", "gateway.model", "gateway.upstream"}
 VIEWS = {
     "Operator": _MONEY | _KEYS | _GATEWAY,
     "Prompt editor": {"gateway.model"},
@@ -112,6 +114,14 @@ def fill() -> None:
     write_attempts(Sql(connection), [attempt], now_us=to_us(datetime.now(UTC)))
     run(call.admit(request_id="req_open"))
     run(call.admit(request_id="req_refused", amount_nanousd=10**15))
+    make_guard({"kind": "pii", "action": "flag"}, customer_id=call.customer_id)
+    notes = GuardNotes()
+    notes.add(Finding("policy-1", "pii.email", Action.FLAG, "messages[0].content", 0, 15))
+    found = freeze_notes(
+        notes, request_id="req_settled", customer_id=call.customer_id, api_key_id=call.principal.key_id
+    )
+    assert found is not None
+    write_findings(Sql(connection), [found], now_us=to_us(datetime.now(UTC)))
     publish_terms(customer_id=call.customer_id, markup_basis_points=1_000, author="tests")
     order_movement(
         Order(
@@ -174,6 +184,8 @@ def test_each_role_adds_changes_and_deletes_only_what_it_is_for(role: str) -> No
         ("gateway.model", "publish-price", {"Finance"}),
         ("gateway.model", "plan", {"Operator", "Prompt editor", "Finance", "Auditor"}),
         ("gateway.upstream", "test-connection", {"Operator"}),
+        ("gateway.guardpolicy", "try", {"Operator", "Auditor"}),
+        ("gateway.guarddecision", "mark", {"Operator"}),
         ("auth.user", "reset-second-factor", set[str]()),
     ],
 )
