@@ -150,6 +150,14 @@ class PriorityUnknown(InvalidRequest):
         )
 
 
+class StreamResumableInvalid(InvalidRequest):
+    code = "stream_resumable_invalid"
+    summary = "What says whether to keep a stream is neither true nor false."
+
+    def __init__(self, *, param: str) -> None:
+        super().__init__(f"'{param}' is true or false.", param=param)
+
+
 class IdempotencyKeyInvalid(InvalidRequest):
     code = "invalid_idempotency_key"
     summary = "The Idempotency-Key is empty, too long or not printable ASCII."

@@ -37,6 +37,19 @@ def accept_principal(runtime: Runtime, exchange: Exchange, principal: Principal 
         raise InsufficientScope(scope=exchange.operation.scope)
 
 
+async def authenticate_afresh(runtime: Runtime, token: str, client_address: str | None) -> Principal:
+    """Return the key's owner as the database knows it now, where no admission follows that would ask again.
+
+    Raises AuthenticationFailed or AddressNotAllowed.
+    """
+    principal = await look_up(runtime, token)
+    if principal is None or not principal.is_active(runtime.clerk.now_us):
+        raise AuthenticationFailed
+    if not principal.may_call_from(client_address):
+        raise AddressNotAllowed(address=client_address)
+    return principal
+
+
 async def look_up(runtime: Runtime, token: str) -> Principal | None:
     """Return the key's owner as the database knows it now, and keep the snapshot.
 

@@ -5,6 +5,7 @@ from time import perf_counter
 from gateway.admission.commands import NoteProgress
 from gateway.errors import UpstreamInterrupted, UpstreamInvalidAnswer
 from gateway.flight import Chunk, Flight
+from gateway.stages.keep import keep_stream
 from gateway.structured.outputs import OutputText
 from gateway.upstreams.answer import UpstreamAnswer
 from gateway.upstreams.dialect import Event
@@ -85,6 +86,7 @@ async def _hand_on(flight: Flight, chunks: list[Chunk]) -> None:
         return
     control.expect(CLIENT_PHASE, flight.runtime.client_stall_seconds)
     if not flight.sink.has_begun:
+        keep_stream(flight)
         await flight.sink.begin(flight.exchange)
     await flight.sink.send_chunks(chunks)
     control.expect("the next event", deployment.upstream.idle_timeout_seconds)

@@ -33,6 +33,11 @@ def exchange_lines(exchange: Exchange) -> str:
     return lines
 
 
+def stream_line(request_id: str) -> str:
+    """Return what tells under which name a stream is kept."""
+    return f"x-stream-id: {request_id}\r\n"
+
+
 def split_lines(lines: str) -> list[tuple[bytes, bytes]]:
     """Return header lines as ASGI's pairs."""
     pairs = []
