@@ -1,70 +1,31 @@
 """A stream that was asked for as resumable goes on where it broke, is billed once, and is nobody else's."""
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from billing.models import UsageSource, UsageStatus
+from gateway.chat.counting import count_text
 from gateway.models import OnDisconnect
 from keys.flagging import end_feature_rule, set_feature
 from keys.issuing import revoke_key
 from keys.models import Customer, KeyEnvironment
 from tests import prompting
 from tests.factories import make_key
-from tests.flows.platform import Caller, Platform, Server
+from tests.flows.platform import Caller, Platform
+from tests.flows.resuming import EVENTS, ask_stream, break_off, go_on, id_of, start, text_from
 from tests.flows.sockets import open_socket
-from tests.flows.wire import Answer, JsonObject, RawCall, ask, chat_body, open_client
+from tests.flows.wire import JsonObject, ask, chat_body, open_client
 from tests.upstream import Behaviour
-from tests.upstream.answers import WORDS
 
-EVENTS = 6
 RESUMABLE = {"x-resumable": "true"}
 
 
 @pytest.fixture
 def caller(platform: Platform) -> Caller:
     return platform.make_caller()
-
-
-async def start(server: Server, caller: Caller, **options: object) -> RawCall:
-    """Begin a stream that may be resumed."""
-    call = await RawCall.connect(server)
-    body = json.dumps(chat_body(caller, stream=True, **options)).encode()
-    call.writer.write(RawCall.head(caller, f"content-length: {len(body)}", "x-resumable: true") + body)
-    await call.writer.drain()
-    return call
-
-
-def id_of(call: RawCall) -> str:
-    """Return the stream's name, as the head of its answer has it."""
-    return call.seen.decode().partition("\r\nx-stream-id: ")[2].partition("\r\n")[0]
-
-
-async def ask_stream(
-    server: Server, caller: Caller, stream_id: str, *, method: str = "GET", after: int | None = None, **headers: str
-) -> Answer:
-    """Ask for a stream, or for its end, and return the whole answer."""
-    url = f"{server.base_url}/streams/{stream_id}"
-    if after is not None:
-        headers["last-event-id"] = str(after)
-    async with open_client() as client, client.request(method, url, headers=caller.headers | headers) as response:
-        return Answer(status=response.status, headers=response.headers, raw=await response.read())
-
-
-async def break_off(platform: Platform, caller: Caller, *, read: int, hold_at: int | str, **options: object) -> str:
-    """Read so many events of a held stream, vanish, and return the stream's name."""
-    platform.upstream.queue(Behaviour(events=EVENTS, hold_at=hold_at), target=caller.model)  # type: ignore[arg-type]
-    async with await start(platform.server, caller, **options) as call:
-        await call.read_events(read)
-        return id_of(call)
-
-
-def text_from(position: int) -> str:
-    """Return the text of a whole stream from an event on."""
-    return "".join(f"{word} " for word in WORDS[position:EVENTS])
 
 
 # ---- over HTTP
@@ -119,9 +80,7 @@ async def test_several_read_one_stream_and_each_gets_all_of_it(platform: Platfor
     stream_id = await break_off(platform, caller, read=2, hold_at=2)
     asking = [asyncio.create_task(ask_stream(platform.server, caller, stream_id)) for _ in range(3)]
     # Another one comes back and leaves again.
-    async with await RawCall.connect(platform.server) as call:
-        head = RawCall.head(caller).replace(b"POST /v1/chat/completions", f"GET /v1/streams/{stream_id}".encode())
-        call.writer.write(head)
+    async with await go_on(platform.server, caller, stream_id) as call:
         await call.read_events(2)
     await asyncio.to_thread(platform.release)
     answers = await asyncio.gather(*asking)
@@ -228,7 +187,7 @@ async def test_a_cancelled_stream_ends_for_everybody_and_is_charged_for_what_the
     assert (await asking).error["code"] == "call_cancelled"
     record = await asyncio.to_thread(platform.settle_one, caller)
     assert (record.status, record.source) == (UsageStatus.CANCELLED, UsageSource.ESTIMATED)
-    assert record.output_tokens == 2
+    assert record.output_tokens == count_text(text_from(0, to=2))
     await asyncio.to_thread(platform.upstream.wait_for_disconnect)
     again = await ask_stream(platform.server, caller, stream_id, after=1)
     assert again.error["code"] == "call_cancelled"
@@ -277,12 +236,12 @@ async def test_of_a_long_stream_the_oldest_events_go_and_it_is_said(hasty_platfo
         assert (gone.status, gone.error["code"]) == (410, "stream_events_gone")
         first_kept = gone.error["details"]["first_kept"]
         assert 3 < first_kept <= 50
-        asking = asyncio.create_task(ask_stream(platform.server, caller, stream_id, after=first_kept - 1))
-        await asyncio.to_thread(platform.release)
-        # The first client never notices.
-        assert b"data: [DONE]" in await call.read_answer()
-    rest = await asking
-    assert (rest.ids[0], rest.is_whole) == (first_kept, True)
+        async with await go_on(platform.server, caller, stream_id, after=first_kept - 1) as second:
+            await second.read_events(1)
+            await asyncio.to_thread(platform.release)
+            # Neither of those who read along notices anything.
+            assert b"data: [DONE]" in await call.read_answer()
+            assert b"data: [DONE]" in await second.read_answer()
 
 
 # ---- prompts and flags
@@ -347,7 +306,7 @@ async def test_a_call_goes_on_on_another_socket_under_another_id(platform: Platf
         await socket.send({"type": "resume", "id": "b", "stream": stream_id})
         whole = await socket.finish()
     assert {message["id"] for message in (*rest, *whole)} == {"b"}
-    assert [message["type"] for message in whole][0] == "start"
+    assert whole[0]["type"] == "start"
     assert [message["seq"] for message in whole[1:]] == list(range(len(whole) - 1))
     assert whole[-1]["type"] == "done"
     assert rest == (whole[read:] if read > 1 else whole)
