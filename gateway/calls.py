@@ -18,6 +18,7 @@ from gateway.prompt_requests import PromptRequest
 from gateway.routing import NO_WISH, RouteWish
 from gateway.streams.buffer import KeptStream
 from gateway.structured.contracts import OutputContract
+from gateway.versions import OlderShape
 from keys.limits import LimitReading
 from keys.principals import Principal
 from prompts.json_values import JsonValue
@@ -158,6 +159,8 @@ class Exchange:
     # -- authenticate
     principal: Principal | None = None
     principal_is_cached: bool = False
+    # How answers differ from the newest date of the API; None: not at all.
+    older_shape: OlderShape | None = None
     # -- parse
     call: ChatCall | None = None
     input_count: InputCount | None = None

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from common.clock import to_us
 from common.sql import Row, Sql
-from keys.features import CUSTOMER, EVERYONE, KEY, Feature, Rule, decide_feature, is_in_share
+from keys.features import CUSTOMER, EVERYONE, FEATURES, KEY, Feature, Rule, Standing, decide_feature, is_in_share
 from keys.limit_values import LIMIT_COLUMNS, LimitValues, Raise, apply_raises, limits_from
 from keys.tokens import hash_token
 
@@ -170,6 +170,10 @@ class Principal:
         if not self.features:
             return feature.default
         return decide_feature(feature, self.features.get(feature.name, ()), now_us).is_on
+
+    def standings_at(self, now_us: int) -> list[Standing]:
+        """Return how each flag stands for this key's calls at `now_us`."""
+        return [decide_feature(feature, self.features.get(name, ()), now_us) for name, feature in FEATURES.items()]
 
     def may_use_model(self, name: str) -> bool:
         """Return whether the lists of models (exact names, or prefixes ending in *) admit `name`."""

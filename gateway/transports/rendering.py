@@ -11,6 +11,7 @@ from django.utils.http import http_date
 from common.money import format_usd
 from gateway.calls import Attempt, Exchange, PromptMark, Receipt
 from gateway.limit_headers import limit_lines
+from gateway.versions import NEWEST, Document, OlderShape
 from keys.principals import Principal
 
 
@@ -20,8 +21,12 @@ def exchange_lines(exchange: Exchange) -> str:
     is_key_deprecated = exchange.principal is not None and exchange.principal.deprecated_us is not None
     if exchange.principal is not None and is_key_deprecated:
         lines += "".join(f"{name}: {value}\r\n" for name, value in deprecation_headers(exchange.principal))
+    older = exchange.older_shape
+    lines += f"api-version: {NEWEST if older is None else older.version.name}\r\n"
+    if older is not None and not is_key_deprecated:
+        lines += older.deprecation_lines
     if exchange.prompt_mark is not None:
-        lines += _prompt_lines(exchange.prompt_mark, is_deprecation_told=is_key_deprecated)
+        lines += _prompt_lines(exchange.prompt_mark, is_deprecation_told=is_key_deprecated or older is not None)
     if exchange.replayed is not None:
         lines += "idempotent-replayed: true\r\n"
     if exchange.dropped_messages:
@@ -120,16 +125,26 @@ def run_body(exchange: Exchange, receipt: Receipt) -> dict[str, Any]:
     """Return a whole prompt run (`gateway.runs.PromptRun`)."""
     told = receipt_body(receipt)
     assert receipt.prompt is not None
-    return {
+    body = {
         "id": receipt.request_id,
         "output": exchange.output,
         "finish_reason": receipt.finish_reason or None,
         "prompt": prompt_body(receipt.prompt),
         "model": receipt.model,
         "usage": told["usage"],
-        "cost": {"usd": told["cost_usd"], "balance_usd": told["balance_usd"]},
-        "timing": told["timing_ms"],
+        "cost_usd": told["cost_usd"],
+        "balance_usd": told["balance_usd"],
+        "timing_ms": told["timing_ms"],
         "attempts": told["attempts"],
+    }
+    return body if exchange.older_shape is None else exchange.older_shape.translate(Document.RUN, body)
+
+
+def version_body(older: OlderShape) -> dict[str, Any]:
+    """Return what a message says of an older date of the API, where there are no headers."""
+    version = older.version
+    return {
+        "api_version": {"version": version.name, "deprecated_on": version.deprecated_on, "sunset_on": version.sunset_on}
     }
 
 

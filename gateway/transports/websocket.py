@@ -34,10 +34,11 @@ from gateway.streams.composing import Composer, make_composer
 from gateway.streams.gathering import Gathering
 from gateway.streams.pulse import Pulse
 from gateway.transports.http import client_address_of, find_bearer_token, headers_of
-from gateway.transports.rendering import prompt_body, receipt_body, run_body
+from gateway.transports.rendering import prompt_body, receipt_body, run_body, version_body
 from gateway.transports.socket_streams import SocketStreams, read_wish
 from gateway.transports.streams import admit_reader
 from gateway.transports.uvicorn_cycle import abort_connection
+from gateway.versions import VERSION_HEADER
 from keys.errors import InsufficientScope
 from keys.scopes import Scope
 
@@ -100,6 +101,8 @@ class StreamConsumer(AsyncWebsocketConsumer):
             message = self._read(text_data, bytes_data)
             match message.get("type"):
                 case "auth":
+                    if "api_version" in message:
+                        self._headers = {**self._headers, VERSION_HEADER: str(message["api_version"]).encode()}
                     await self._authenticate(str(message.get("api_key", "")))
                 case _ if self._token is None:
                     raise AuthenticationFailed
@@ -327,6 +330,7 @@ class SocketSink:
                 "upstream": exchange.deployment.upstream.name if exchange.deployment else None,
                 **({"prompt": prompt_body(exchange.prompt_mark)} if exchange.prompt_mark is not None else {}),
                 **({"resumable": True} if exchange.kept is not None else {}),
+                **({} if exchange.older_shape is None else version_body(exchange.older_shape)),
                 "limits": limit_object(exchange.limits),
             }
         )
