@@ -6,17 +6,12 @@ from typing import Any, Protocol
 import orjson
 
 from common.errors import TollkeeperError
-from gateway.errors import ClientStalled, StreamResumableInvalid
+from gateway.errors import ClientStalled
 from gateway.runtime import Runtime
 from gateway.streams.buffer import Entry, EventSource, Form
-from gateway.streams.errors import StreamPositionInvalid
 from gateway.transports.following import follow, start_following
+from gateway.transports.socket_messages import read_position
 from keys.principals import Principal
-
-# `start` has no number; it stands before number 0.
-_BEFORE_START = -2
-# Beyond it numbers in JSON are not exact everywhere.
-_MOST_POSITION = 2**53
 
 
 class Socket(Protocol):
@@ -49,7 +44,7 @@ class SocketStreams:
 
     async def resume(self, message: dict[str, Any], call_id: str, principal: Principal) -> None:
         """Go on with the stream that a message names. Raises StreamPositionInvalid, or as `KeptStreams.find`."""
-        after, stream_id = _read_position(message), str(message.get("stream"))
+        after, stream_id = read_position(message), str(message.get("stream"))
         source = await self._runtime.streams.find(stream_id, principal, Form.MESSAGES, after=after)
         self._resumed[call_id] = source
         self.follow(source, call_id)
@@ -86,21 +81,3 @@ class SocketStreams:
         finally:
             if self._resumed.get(call_id) is source:
                 del self._resumed[call_id]
-
-
-def read_wish(message: dict[str, Any]) -> bool | None:
-    """Return what a message says about keeping its stream. Raises StreamResumableInvalid."""
-    wish = message.get("resumable")
-    if wish is not None and not isinstance(wish, bool):
-        raise StreamResumableInvalid(param="resumable")
-    return wish
-
-
-def _read_position(message: dict[str, Any]) -> int:
-    """Return the number of the last message that the client has. Raises StreamPositionInvalid."""
-    after = message.get("after")
-    if after is None:
-        return _BEFORE_START
-    if not isinstance(after, int) or isinstance(after, bool) or not 0 <= after < _MOST_POSITION:
-        raise StreamPositionInvalid(param="after")
-    return after

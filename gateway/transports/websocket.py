@@ -35,7 +35,8 @@ from gateway.streams.gathering import Gathering
 from gateway.streams.pulse import Pulse
 from gateway.transports.http import client_address_of, find_bearer_token, headers_of
 from gateway.transports.rendering import prompt_body, receipt_body, run_body, version_body
-from gateway.transports.socket_streams import SocketStreams, read_wish
+from gateway.transports.socket_messages import read_call_id, read_prompt_name, read_wish
+from gateway.transports.socket_streams import SocketStreams
 from gateway.transports.streams import admit_reader
 from gateway.transports.uvicorn_cycle import abort_connection
 from gateway.versions import VERSION_HEADER
@@ -45,7 +46,6 @@ from keys.scopes import Scope
 logger = logging.getLogger(__name__)
 
 _AUTH_WITHIN_SECONDS = 10
-_MOST_ID_CHARACTERS = 100
 # How long a close frame may take; whoever does not read it is cut off.
 _CLOSE_WITHIN_SECONDS = 2.0
 
@@ -109,7 +109,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
                 case "call":
                     await self._begin_call(message, Route(CHAT_COMPLETIONS))
                 case "run":
-                    await self._begin_call(message, Route(PROMPT_RUNS, _prompt_name(message)))
+                    await self._begin_call(message, Route(PROMPT_RUNS, read_prompt_name(message)))
                 case "resume":
                     await self._resume(message)
                 case "cancel":
@@ -242,9 +242,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
         self._keep(task)
 
     def _new_id(self, message: dict[str, Any]) -> str:
-        call_id = message.get("id")
-        if not isinstance(call_id, str) or not 0 < len(call_id) <= _MOST_ID_CHARACTERS:
-            raise InvalidRequest(f"A call needs an 'id' of 1 to {_MOST_ID_CHARACTERS} characters.", param="id")
+        call_id = read_call_id(message)
         if call_id in self._calls or call_id in self.streams:
             raise InvalidRequest(f"The id '{call_id}' names a call that is still running.", param="id")
         return call_id
@@ -289,13 +287,6 @@ class StreamConsumer(AsyncWebsocketConsumer):
         if self._authentication_timer is not None:
             self._authentication_timer.cancel()
             self._authentication_timer = None
-
-
-def _prompt_name(message: dict[str, Any]) -> str:
-    name = message.get("prompt")
-    if not isinstance(name, str) or not name:
-        raise InvalidRequest("A run needs 'prompt', the name of a prompt.", param="prompt")
-    return name
 
 
 class SocketSink:

@@ -79,7 +79,7 @@ async def test_a_socket_is_answered_in_the_date_that_it_named(
 ) -> None:
     message = {"type": "run", "id": "a", "prompt": prompt, "body": {"inputs": {"name": "Ada"}}}
     if place == "handshake":
-        opened = open_socket(platform.server, additional_headers=caller.headers | OLDER)
+        opened = open_socket(platform.server, caller, expect_ready=False, extra_headers=OLDER)
     else:
         opened = open_socket(platform.server)
     async with opened as socket:
