@@ -48,7 +48,7 @@ class Change:
 class Version:
     """A date of the API."""
 
-    date: date
+    released_on: date
     changes: tuple[Change, ...] = ()
     # Since when there is a newer one, and from when on it may be refused; None for the newest.
     deprecated_on: date | None = None
@@ -56,7 +56,7 @@ class Version:
 
     @property
     def name(self) -> str:
-        return self.date.isoformat()
+        return self.released_on.isoformat()
 
 
 def _undo_names_of_run(run: Json) -> Json:
@@ -73,9 +73,9 @@ def _undo_name_of_key(row: Json) -> Json:
 
 # Oldest first; the last one is what the code answers.
 VERSIONS = (
-    Version(date=date(2026, 9, 1), deprecated_on=date(2026, 11, 21), sunset_on=date(2027, 3, 1)),
+    Version(released_on=date(2026, 9, 1), deprecated_on=date(2026, 11, 21), sunset_on=date(2027, 3, 1)),
     Version(
-        date=date(2026, 11, 21),
+        released_on=date(2026, 11, 21),
         changes=(
             Change(
                 title="One name for one thing",
@@ -132,7 +132,7 @@ def find_older_shape(asked: str | None, principal: Principal, now_us: int) -> Ol
     version = _BY_NAME.get(name)
     if version is None:
         return None
-    since = [change for later in VERSIONS if later.date > version.date for change in later.changes]
+    since = [change for later in VERSIONS if later.released_on > version.released_on for change in later.changes]
     undone = [c for c in reversed(since) if c.feature is None or not principal.has_feature(c.feature, now_us)]
     return OlderShape(version=version, changes=tuple(undone), deprecation_lines=_deprecation_lines(version))
 

@@ -118,13 +118,14 @@ class StreamMirror:
         key = _events_key(request_id)
         place = self._places.get(request_id, stream.label.first_seq)
         if place is None:
-            last = await self._redis.xrevrange(key, count=1)
+            last: Any = await self._redis.xrevrange(key, count=1)
             place = _number_of(last[0][0]) + 1 if last else stream.first_kept
         while True:
             entries = stream.entries_from(max(place, stream.first_kept), most_bytes=_WRITE_BYTES)
             has_ended = stream.has_ended and (not entries or entries[-1].seq == stream.next_seq - 1)
             seconds = self._keep_seconds if has_ended else _RUNNING_SECONDS
-            async with self._redis.pipeline(transaction=False) as pipe:
+            async with self._redis.pipeline(transaction=False) as opened:
+                pipe: Any = opened  # its commands are typed as if each had to be awaited
                 if place == stream.label.first_seq:
                     pipe.set(_alive_key(self.process), b"1", ex=_ALIVE_SECONDS)
                 for entry in entries:
@@ -216,7 +217,8 @@ class StreamMirror:
 
     async def _order(self, label: StreamLabel, what: str) -> None:
         key = _orders_key(label.process)
-        async with self._readers.pipeline(transaction=False) as pipe:
+        async with self._readers.pipeline(transaction=False) as opened:
+            pipe: Any = opened
             pipe.rpush(key, orjson.dumps({"do": what, "stream": label.request_id}))
             pipe.expire(key, _ALIVE_SECONDS * 10)
             await _ask(pipe.execute())

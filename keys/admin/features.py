@@ -132,7 +132,7 @@ class FeatureRuleAdmin(PlatformModelAdmin[FeatureRule]):
             },
         ),
     )
-    actions_detail = ("end",)  # type: ignore[assignment]
+    actions_detail = ("end",)
 
     @override
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:

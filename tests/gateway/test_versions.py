@@ -8,11 +8,10 @@ from django.test import Client
 
 from gateway.errors import ApiVersionUnknown
 from gateway.versions import NEWEST, VERSIONS, Document, find_older_shape
-from keys.audit import AuditEvent
 from keys.errors import KeyInvalid
 from keys.flagging import set_feature
 from keys.issuing import IssuedKey, rotate_key
-from keys.models import ApiKey
+from keys.models import ApiKey, AuditEvent
 from keys.pinning import move_key_version
 from tests.factories import find_principal, make_key
 from tests.gateway.rest.test_usage import record
@@ -38,7 +37,7 @@ def pin_of(key: IssuedKey) -> str:
 
 
 def test_dates_rise_and_all_but_the_newest_have_a_sunset_after_due_notice() -> None:
-    dates = [version.date for version in VERSIONS]
+    dates = [version.released_on for version in VERSIONS]
     assert dates == sorted(set(dates))
     assert VERSIONS[-1].deprecated_on is VERSIONS[-1].sunset_on is None
     for version in VERSIONS[:-1]:

@@ -1,6 +1,7 @@
 """A flag counts from its start to its end, for whom it is meant and nobody else, and the nearest rule decides."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -23,8 +24,8 @@ def key(db: None) -> IssuedKey:
     return make_key()
 
 
-def switch(owner: Customer | ApiKey | None = None, **changes: object) -> FeatureRule:
-    return set_feature(  # type: ignore[arg-type]
+def switch(owner: Customer | ApiKey | None = None, **changes: Any) -> FeatureRule:
+    return set_feature(
         **{"feature": NAME, "is_on": True, "owner": owner, "reason": "for a test", "now": NOW, **changes}
     )
 
@@ -106,7 +107,7 @@ def test_a_default_that_is_on_can_be_switched_off() -> None:
         ({"starts_at": NOW + HOUR, "ends_at": NOW + HOUR}, "ends_at"),
     ],
 )
-def test_a_rule_that_makes_no_sense_is_refused(db: None, changes: dict[str, object], param: str) -> None:
+def test_a_rule_that_makes_no_sense_is_refused(db: None, changes: dict[str, Any], param: str) -> None:
     with pytest.raises(FeatureRuleInvalid) as refused:
         switch(**changes)
     assert refused.value.param == param
