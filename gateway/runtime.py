@@ -111,6 +111,7 @@ class Runtime:
     async def drain(self, *, within_seconds: float) -> None:
         """Take no more calls, give those in flight some time, end the rest, then close the WebSockets."""
         self.is_draining = True
+        self.streams.drain()
         await self.end_calls(within_seconds=within_seconds)
         await asyncio.gather(*(socket.close_for_shutdown() for socket in tuple(self.sockets)))
 

@@ -462,6 +462,7 @@ def _write(sql: Sql, state: AdmissionState, writes: _Writes, context: BatchConte
         context.last_used_us[key_id] = state.now_us
     for api_version, key_ids in writes.pins.items():
         pin_new_keys(sql, sorted(key_ids), api_version)
+        context.memory.forget_head()
     write_refusals(sql, writes.refusals, now_us=state.now_us)
     write_attempts(sql, writes.attempts, now_us=state.now_us)
     write_breakers(sql, writes.breakers)

@@ -99,6 +99,11 @@ class KeptStreams:
             await self._mirror.forget(request_id)
         return False
 
+    def drain(self) -> None:
+        """Send whoever reads other processes' streams here to another process."""
+        if self._mirror is not None:
+            self._mirror.is_draining = True
+
     async def close(self) -> None:
         """Stop sharing; the process ends."""
         if self._mirror is not None:

@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from common.ids import make_id
+from gateway.errors import ServerDraining
 from gateway.streams.buffer import Entry, Form, KeptStream, StreamLabel
 from gateway.streams.errors import StreamEventsGone, StreamLost, StreamNotFound, StreamsUnavailable
 
@@ -52,6 +53,8 @@ class StreamMirror:
     def __init__(self, url: str, *, keep_seconds: float) -> None:
         self.process = make_id("proc")
         self.owner: Owner
+        # This process goes away: whoever reads other processes' streams here is to ask another one.
+        self.is_draining = False
         self._keep_seconds = max(1, round(keep_seconds))
         self._redis = _connect(url, most_connections=4)
         # Apart: however many read, the streams of this process are written.
@@ -60,6 +63,7 @@ class StreamMirror:
         # The number of the next event to write; None: a fault has left it unknown.
         self._places: dict[str, int | None] = {}
         self._has_work = asyncio.Event()
+        self._is_closing = False
         self._is_idle = asyncio.Event()
         self._is_idle.set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -84,15 +88,18 @@ class StreamMirror:
                 await self._is_idle.wait()
         except TimeoutError:
             logger.warning("stopping: the last events of %s streams are not in Redis", len(self._dirty))
+        # The client may answer a cancellation with a fault of its connection; the tasks end all the same.
+        self._is_closing = True
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_BEAT_SECONDS)
         await self._redis.aclose()
         await self._readers.aclose()
 
     async def _keep_writing(self) -> None:
         is_failing = False
-        while True:
+        while not self._is_closing:
             await self._has_work.wait()
             self._has_work.clear()
             streams, self._dirty = self._dirty, {}
@@ -147,7 +154,7 @@ class StreamMirror:
                 return
 
     async def _keep_listening(self) -> None:
-        while True:
+        while not self._is_closing:
             try:
                 await self._redis.set(_alive_key(self.process), b"1", ex=_ALIVE_SECONDS)
                 found = await cast(
@@ -245,9 +252,11 @@ class MirrorReader:
         """Return what follows, waiting for it; nothing once the stream has ended.
 
         Raises StreamEventsGone for a gap, StreamLost when the process that carried the stream has died,
-        StreamNotFound when the stream was removed meanwhile, StreamsUnavailable.
+        StreamNotFound when the stream was removed meanwhile, ServerDraining, StreamsUnavailable.
         """
         while not self.is_through:
+            if self._mirror.is_draining:
+                raise ServerDraining
             entries, self.is_through = await self._mirror.read_entries(
                 self._label, self._position, may_wait=not self._has_ended
             )

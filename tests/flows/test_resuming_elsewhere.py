@@ -125,6 +125,21 @@ async def test_a_stream_whose_process_is_killed_ends_with_that_word_and_is_settl
     assert (rest.text, rest.error["code"]) == (text_from(0, to=3), "stream_lost")
 
 
+async def test_a_process_that_goes_away_sends_its_readers_to_another_one(pair: Platform, caller: Caller) -> None:
+    stream_id = await break_off(pair, caller, read=2, hold_at=2)
+    pair.start()
+    leaving = pair.servers.pop()
+    async with await go_on(leaving, caller, stream_id) as reader:
+        await reader.read_events(2)
+        leaving.terminate()
+        assert b"server_draining" in await reader.read_answer()
+    async with await go_on(pair.servers[1], caller, stream_id, after=1) as reader:
+        await asyncio.to_thread(pair.release)
+        assert b"data: [DONE]" in await reader.read_answer()
+    leaving.stop()
+    await asyncio.to_thread(pair.settle_one, caller)
+
+
 async def test_events_that_redis_has_lost_are_told_and_not_left_out(pair: Platform, caller: Caller) -> None:
     stream_id = await break_off(pair, caller, read=3, hold_at=3)
     with Redis.from_url(os.environ["REDIS_URL"]) as redis:
