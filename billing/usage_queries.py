@@ -72,6 +72,10 @@ def find_usage(customer_id: int, request_id: str) -> UsageRecord:
     return record
 
 
+# Sums name what usage records name.
+_GROUP_NAMES = {UsageGroup.DAY: "day", UsageGroup.MODEL: "model", UsageGroup.KEY: "api_key"}
+
+
 def group_usage(customer_id: int, selection: UsageSelection) -> list[dict[str, Any]]:
     """Return sums of a customer's usage by day, model or key: calls, tokens, charged USD; exact.
 
@@ -85,7 +89,7 @@ def group_usage(customer_id: int, selection: UsageSelection) -> list[dict[str, A
                 sums.setdefault(group, Counter()).update({name: int(value) for name, value in row.items()})
     return [
         {
-            selection.group_by.value: group,
+            _GROUP_NAMES[selection.group_by]: group,
             "calls": row["call_count"],
             "input_tokens": row["input"],
             "output_tokens": row["output"],

@@ -18,7 +18,9 @@ from gateway.operations import Operation
 from gateway.prompt_requests import PromptRequest
 from gateway.quality import NO_QUALITY, Quality
 from gateway.routing import NO_WISH, RouteWish
+from gateway.streams.buffer import KeptStream
 from gateway.structured.contracts import OutputContract
+from gateway.versions import OlderShape
 from keys.limits import LimitReading
 from keys.principals import Principal
 from prompts.json_values import JsonValue
@@ -152,6 +154,8 @@ class Exchange:
     has_own_events: bool = False
     # Of a prompt run, which has its own shape of answers; empty: a chat completion.
     prompt_name: str = ""
+    # Whether its stream is kept, so that the caller can come back for it. None: its headers or its customer's flag say.
+    is_resumable: bool | None = None
     client_address: str | None = None
     # By name in lower case; on a WebSocket those of the handshake.
     headers: Mapping[bytes, bytes] = field(default_factory=dict)
@@ -160,6 +164,8 @@ class Exchange:
     # -- authenticate
     principal: Principal | None = None
     principal_is_cached: bool = False
+    # How answers differ from the newest date of the API; None: not at all.
+    older_shape: OlderShape | None = None
     # -- parse
     call: ChatCall | None = None
     input_count: InputCount | None = None
@@ -185,6 +191,8 @@ class Exchange:
     sent: float = 0
     first_token: float = 0
     ended: float = 0
+    # -- relay: its events, where they are kept
+    kept: KeptStream | None = None
     # -- fulfil: the value that fits the schema, or a run's text
     output: JsonValue = None
 

@@ -46,6 +46,8 @@ class CallControl:
         self.is_client_gone = False
         # Set once the upstream is known: False means that it bills a broken-off call whole, so it is read to its end.
         self.stops_when_client_leaves = True
+        # Somebody may come back for its stream (`gateway.streams`): a connection that ends says nothing.
+        self.outlives_client = False
         self._loop = asyncio.get_running_loop()
         # The call's task, from its first step on; cancelled only while one of the bounds below is entered.
         self._task: asyncio.Task[Any] | None = None
@@ -62,6 +64,8 @@ class CallControl:
 
     def client_left(self) -> None:
         """Note that nobody listens any more, and stop the call where that saves money."""
+        if self.outlives_client:
+            return
         self.is_client_gone = True
         if self.stops_when_client_leaves:
             self.stop(StopReason.CLIENT_LEFT)

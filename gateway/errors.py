@@ -161,6 +161,27 @@ class PriorityUnknown(InvalidRequest):
         )
 
 
+class StreamResumableInvalid(InvalidRequest):
+    code = "stream_resumable_invalid"
+    summary = "What says whether to keep a stream is neither true nor false."
+
+    def __init__(self, *, param: str) -> None:
+        super().__init__(f"'{param}' is true or false.", param=param)
+
+
+class ApiVersionUnknown(InvalidRequest):
+    code = "unknown_api_version"
+    summary = "`API-Version` names no date of the API; `details.known` lists them."
+
+    def __init__(self, *, given: str, known: list[str]) -> None:
+        super().__init__(
+            f"There is no API version '{given[:40]}'. Known: {', '.join(known)}; GET /v1/changelog tells what each "
+            "changed. Leave the header out to be answered in the version of your key.",
+            param="API-Version",
+            details={"known": known},
+        )
+
+
 class IdempotencyKeyInvalid(InvalidRequest):
     code = "invalid_idempotency_key"
     summary = "The Idempotency-Key is empty, too long or not printable ASCII."

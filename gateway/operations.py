@@ -114,7 +114,8 @@ STREAM = Socket(
         '`{"type": "auth", "api_key": "tk_..."}`. Then '
         '`{"type": "call", "id": "a", "body": {...}}` starts a call, '
         '`{"type": "run", "id": "a", "prompt": "name", "body": {...}}` a prompt run, and '
-        '`{"type": "cancel", "id": "a"}` ends either; the server sends `start`, `delta` or (with a JSON Schema) '
+        '`{"type": "resume", "id": "b", "stream": "req_..."}` goes on with one that was `"resumable": true`, '
+        '`{"type": "cancel", "id": "a"}` ends any; the server sends `start`, `delta` or (with a JSON Schema) '
         "`partial`, numbered by `seq`, and one of `done` and `error` for each. Messages and close codes: "
         "docs/reference/streaming.md."
     ),

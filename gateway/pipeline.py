@@ -64,6 +64,8 @@ async def run_call(runtime: Runtime, exchange: Exchange, control: CallControl, s
         else:
             await _carry_out(runtime, exchange, control, sink)
     finally:
+        if exchange.kept is not None:
+            exchange.kept.end()
         runtime.leave_call(control)
 
 

@@ -21,13 +21,6 @@ class RunUsage(BaseModel):
     source: Literal["provider", "estimated"]
 
 
-class RunCost(BaseModel):
-    """Exact decimals."""
-
-    usd: str
-    balance_usd: str = Field(description="What is available after the run.")
-
-
 class RunTiming(BaseModel):
     """Milliseconds."""
 
@@ -88,8 +81,9 @@ class PromptRun(BaseModel):
     prompt: RunPrompt
     model: str
     usage: RunUsage
-    cost: RunCost
-    timing: RunTiming
+    cost_usd: str = Field(description="An exact decimal.")
+    balance_usd: str = Field(description="What is available after the run, an exact decimal.")
+    timing_ms: RunTiming
     attempts: list[RunAttempt]
     quality: RunQuality
     guard: list[RunFinding] = Field(default_factory=list, description="What content rules found; absent: nothing.")

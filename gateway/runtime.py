@@ -20,6 +20,9 @@ from gateway.chat.counting import load_vocabulary
 from gateway.chat.parameters import known_parameters
 from gateway.control import CallControl, StopReason
 from gateway.load import LoadMeter, Pressure
+from gateway.streams.buffer import StreamBounds
+from gateway.streams.keeping import KeptStreams
+from gateway.streams.mirror import StreamMirror
 from gateway.streams.pulse import Pulse
 from gateway.upstreams.wire.client import WireClient
 from keys.principals import Principal
@@ -60,6 +63,15 @@ class Runtime:
         self.settle_timeout_seconds = environment.settle_timeout_seconds
         self.websocket_calls_limit = environment.websocket_calls_limit
         self.pulse = Pulse()
+        self.streams = KeptStreams(
+            StreamBounds(
+                keep_seconds=environment.stream_keep_seconds,
+                away_seconds=environment.stream_away_seconds,
+                buffer_bytes=environment.stream_buffer_bytes,
+                total_bytes=environment.stream_buffers_bytes,
+            ),
+            _mirror(environment.redis_url, environment.stream_keep_seconds),
+        )
         self.loop: asyncio.AbstractEventLoop
         self.upstreams: WireClient
         self.is_draining = False
@@ -99,6 +111,7 @@ class Runtime:
     async def drain(self, *, within_seconds: float) -> None:
         """Take no more calls, give those in flight some time, end the rest, then close the WebSockets."""
         self.is_draining = True
+        self.streams.drain()
         await self.end_calls(within_seconds=within_seconds)
         await asyncio.gather(*(socket.close_for_shutdown() for socket in tuple(self.sockets)))
 
@@ -106,6 +119,7 @@ class Runtime:
         """Drain, book everything, give up the lease."""
         await self.drain(within_seconds=drain_seconds)
         self._deadline_keeper.cancel()
+        await self.streams.close()
         await self.clerk.stop(timeout_seconds=_SETTLE_GRACE_SECONDS)
         self.upstreams.close()
 
@@ -173,6 +187,11 @@ class Runtime:
         except TimeoutError:
             return False
         return True
+
+
+def _mirror(redis_url: str, keep_seconds: float) -> StreamMirror | None:
+    """Return what shares streams with other processes: without Redis there are none."""
+    return StreamMirror(redis_url, keep_seconds=keep_seconds) if redis_url and keep_seconds else None
 
 
 _runtime: Runtime | None = None

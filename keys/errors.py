@@ -1,5 +1,7 @@
 """What can go wrong with customers, keys and their limits."""
 
+from collections.abc import Sequence
+
 from common.errors import (
     AuthenticationFailed,
     Conflict,
@@ -120,6 +122,31 @@ class LimitRaiseEnded(InvalidRequest):
 
     def __init__(self) -> None:
         super().__init__("This raise has ended already. Make a new one if the limit has to be higher again.")
+
+
+class FeatureUnknown(InvalidRequest):
+    code = "unknown_feature"
+    summary = "A flag that no code declares."
+
+    def __init__(self, *, name: str, known: Sequence[str]) -> None:
+        super().__init__(
+            f"There is no flag '{name[:60]}'. Known: {', '.join(known)}.",
+            param="feature",
+            details={"known": list(known)},
+        )
+
+
+class FeatureRuleInvalid(InvalidRequest):
+    code = "invalid_feature_rule"
+    summary = "The flag cannot be switched that way; `param` names the field."
+
+
+class FeatureRuleEnded(InvalidRequest):
+    code = "feature_rule_ended"
+    summary = "The rule has ended before."
+
+    def __init__(self) -> None:
+        super().__init__("This rule has ended already. Make a new one to switch the flag again.")
 
 
 class _TemporaryRefusal(RateLimited):

@@ -42,15 +42,16 @@ def issue_key(
     token: str | None = None,
     maker_id: int | None = None,
     line_id: int | None = None,
+    api_version: str = "",
     actor: Actor | None = None,
 ) -> IssuedKey:
     """Create a key and return it with its secret.
 
     `token` brings a known secret (the demo key, a migrated one); left out, a fresh one is drawn. `limits` maps
     columns of `LimitColumns` to values. `maker_id` is the key that asked for it, `line_id` the first of the keys
-    whose limits it shares. `actor` is who the audit trail names
-    (default: the author). Raises KeyInvalid for an unknown scope or limit, a network that is none, or an expiry in the
-    past.
+    whose limits it shares, `api_version` the date that it is answered in (empty: its first call decides). `actor` is
+    who the audit trail names (default: the author). Raises KeyInvalid for an unknown scope or limit, a network that is
+    none, or an expiry in the past.
     """
     unknown_scopes = sorted(set(scopes) - set(Scope))
     if unknown_scopes:
@@ -80,6 +81,7 @@ def issue_key(
         allowed_networks=networks,
         maker_id=maker_id,
         line_id=line_id,
+        api_version=api_version,
         expires_at=expires_at,
         created_at=now,
         created_by=author,
@@ -145,6 +147,7 @@ def rotate_key(*, key_id: int, overlap: timedelta, reason: str, author: str, act
         limits={column: getattr(old, column) for column in LIMIT_COLUMNS},
         maker_id=old.maker_id,
         line_id=line_of(old),
+        api_version=old.api_version,
         actor=actor,
     )
     ends_at = min(filter(None, (now + overlap, old.expires_at)))

@@ -171,6 +171,8 @@ class ApiKey(LimitColumns, PrincipalModel):
     # The first key of its chain of rotations, whose limits and counters the whole chain shares; null: this one.
     line = models.ForeignKey("self", null=True, on_delete=models.PROTECT, related_name="+", editable=False)
     deprecated_at = models.DateTimeField(null=True, editable=False)
+    # "2026-11-21"; empty until its first call, which pins it to the newest (`keys.pinning`).
+    api_version = models.CharField("API version", max_length=10, blank=True, default="", editable=False)
     created_at = models.DateTimeField(editable=False)
     created_by = models.CharField(max_length=150, blank=True, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True, help_text="UTC. Empty: does not expire.")
@@ -248,6 +250,47 @@ class LimitRaise(PrincipalModel):
 
     def __str__(self) -> str:
         return f"{self.limit_name} of {self.customer_id or self.api_key_id}"
+
+
+class FeatureRule(PrincipalModel):
+    """A flag that is on, or off, for a time: for a customer, a line of keys (its first), or a share of all customers.
+
+    Written by `keys.flagging` only. What it says never changes; it may end early.
+    """
+
+    # A name in `keys.features.FEATURES`; not a constraint, so that a flag comes and goes with the code alone.
+    feature = models.CharField(max_length=60)
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, null=True, related_name="+")
+    api_key = models.ForeignKey(ApiKey, on_delete=models.PROTECT, null=True, related_name="+")
+    share_percent = models.PositiveSmallIntegerField(default=100)
+    is_on = models.BooleanField(default=True)
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField(null=True)
+    reason = models.CharField(max_length=200)
+    created_at = models.DateTimeField()
+    created_by = models.CharField(max_length=150)
+
+    class Meta:
+        verbose_name = "flag"
+        default_permissions = ("view", "add", "change")
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(customer__isnull=True) | Q(api_key__isnull=True), name="keys_featurerule_one_owner"
+            ),
+            models.CheckConstraint(
+                condition=Q(share_percent=100)
+                | Q(customer__isnull=True, api_key__isnull=True, share_percent__gte=1, share_percent__lte=99),
+                name="keys_featurerule_share_of_all",
+            ),
+            models.CheckConstraint(
+                condition=Q(ends_at__isnull=True) | Q(ends_at__gte=F("starts_at")),
+                name="keys_featurerule_ends_after_start",
+            ),
+            models.CheckConstraint(condition=~Q(reason=""), name="keys_featurerule_with_reason"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.feature} {'on' if self.is_on else 'off'}"
 
 
 class LimitState(models.Model):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from common.clock import to_us
 from common.sql import Row, Sql
+from keys.features import CUSTOMER, EVERYONE, FEATURES, KEY, Feature, Rule, Standing, decide_feature, is_in_share
 from keys.limit_values import LIMIT_COLUMNS, LimitValues, Raise, apply_raises, limits_from
 from keys.tokens import hash_token
 
@@ -35,6 +36,7 @@ _KEY_COLUMNS = (
     "deprecated_at",
     "line_id",
     "maker_id",
+    "api_version",
 )
 _CUSTOMER_COLUMNS = ("id", "public_id", "name", "status")
 _PLAN_COLUMNS = ("id", "slug", "is_paid")
@@ -66,6 +68,10 @@ _SELECT_MAKERS = f"SELECT {', '.join((*_MAKER_COLUMNS, *LIMIT_COLUMNS))} FROM ke
 _SELECT_RAISES = (
     "SELECT customer_id, api_key_id, limit_name, value, starts_at, ends_at FROM keys_limitraise"
     " WHERE {owners} ORDER BY id"
+)
+_SELECT_RULES = (
+    "SELECT id, feature, customer_id, api_key_id, share_percent, is_on, starts_at, ends_at FROM keys_featurerule"
+    " WHERE {owners} OR (customer_id IS NULL AND api_key_id IS NULL) ORDER BY id"
 )
 _LINE_ID_AT, _MAKER_ID_AT = _KEY_COLUMNS.index("line_id"), _KEY_COLUMNS.index("maker_id")
 _CUSTOMER_ID_AT = len(_KEY_COLUMNS)
@@ -125,6 +131,10 @@ class Principal:
     owner_names: tuple[str, ...]
     limits: tuple[LimitValues, ...]
     raises: tuple[Raise, ...]
+    # The date of the API that it is answered in; empty until its first call.
+    api_version: str
+    # Of flags, by name, as far as they are about this key; it counts what the clock says.
+    features: Mapping[str, tuple[Rule, ...]]
 
     @property
     def customer_owner(self) -> str:
@@ -154,6 +164,16 @@ class Principal:
     def is_active(self, now_us: int) -> bool:
         """Return whether the key may call at all at `now_us`."""
         return not self.is_revoked and self.customer_is_active and (self.expires_us is None or now_us < self.expires_us)
+
+    def has_feature(self, feature: Feature, now_us: int) -> bool:
+        """Return whether a flag is on for this key's calls at `now_us`."""
+        if not self.features:
+            return feature.default
+        return decide_feature(feature, self.features.get(feature.name, ()), now_us).is_on
+
+    def standings_at(self, now_us: int) -> list[Standing]:
+        """Return how each flag stands for this key's calls at `now_us`."""
+        return [decide_feature(feature, self.features.get(name, ()), now_us) for name, feature in FEATURES.items()]
 
     def may_use_model(self, name: str) -> bool:
         """Return whether the lists of models (exact names, or prefixes ending in *) admit `name`."""
@@ -227,7 +247,7 @@ def principal_of_row(row: Row) -> Principal:
 
 
 def _complete(sql: Sql, rows: list[Row]) -> list[Row]:
-    """Return the rows with two more values: the rows of the keys above, and the raises of all owners."""
+    """Return the rows with three more values: the rows of the keys above, the raises of all owners, rules of flags."""
     if not rows:
         return []
     above = _read_makers(sql, {row[_MAKER_ID_AT] for row in rows} - {None})
@@ -244,18 +264,34 @@ def _complete(sql: Sql, rows: list[Row]) -> list[Row]:
     ):
         owner = key_counters(line_id) if customer_id is None else customer_counters(customer_id)
         raises.setdefault(owner, []).append(Raise(owner, column, value, to_us(start), to_us(end)))
+    own_lines = [row[_LINE_ID_AT] or row[0] for row in rows]
+    rules = sql.rows(_SELECT_RULES.format(owners=f"{of_customers} OR {of_keys}"), customer_ids + key_ids)
     return [
         (
             *row,
             chain,
             tuple(
                 raised
-                for owner in (customer_counters(row[_CUSTOMER_ID_AT]), *map(key_counters, sorted(own_lines)))
+                for owner in (customer_counters(row[_CUSTOMER_ID_AT]), *map(key_counters, sorted(all_lines)))
                 for raised in raises.get(owner, ())
             ),
+            tuple(_rules_of(rules, row[_CUSTOMER_ID_AT], own_line)),
         )
-        for row, chain, own_lines in zip(rows, chains, lines, strict=True)
+        for row, chain, all_lines, own_line in zip(rows, chains, lines, own_lines, strict=True)
     ]
+
+
+def _rules_of(rules: Iterable[Row], customer_id: int, line_id: int) -> Iterator[Rule]:
+    """Return the rules of flags that are about one key; those of the keys that made it are not."""
+    for rule_id, feature, of_customer, of_line, share_percent, is_on, start, end in rules:
+        if of_line is not None:
+            owner = KEY if of_line == line_id else None
+        elif of_customer is not None:
+            owner = CUSTOMER if of_customer == customer_id else None
+        else:
+            owner = EVERYONE if is_in_share(feature, customer_id, share_percent) else None
+        if owner is not None:
+            yield Rule(rule_id, feature, owner, bool(is_on), to_us(start), None if end is None else to_us(end))
 
 
 def _read_makers(sql: Sql, key_ids: set[int]) -> dict[int, Row]:
@@ -284,7 +320,7 @@ def _principal(row: Row) -> Principal:
         dict(zip(LIMIT_COLUMNS, row[start : start + count], strict=True))
         for start in range(_KEY_LIMITS_AT, _KEY_LIMITS_AT + 3 * count, count)
     )
-    makers = [dict(zip((*_MAKER_COLUMNS, *LIMIT_COLUMNS), maker, strict=True)) for maker in row[-2]]
+    makers = [dict(zip((*_MAKER_COLUMNS, *LIMIT_COLUMNS), maker, strict=True)) for maker in row[-3]]
     owners = (
         LimitOwner(customer_counters(customer_id), "customer", merge_customer_limits(customer_values, plan_values)),
         _key_owner(key, key_values, "key"),
@@ -320,8 +356,17 @@ def _principal(row: Row) -> Principal:
         owners=owners,
         owner_names=tuple(owner.name for owner in owners),
         limits=tuple(owner.limits for owner in owners),
-        raises=row[-1],
+        raises=row[-2],
+        api_version=key["api_version"],
+        features=_by_feature(row[-1]),
     )
+
+
+def _by_feature(rules: Iterable[Rule]) -> Mapping[str, tuple[Rule, ...]]:
+    found: dict[str, tuple[Rule, ...]] = {}
+    for rule in rules:
+        found[rule.feature] = (*found.get(rule.feature, ()), rule)
+    return found
 
 
 def _key_owner(key: Mapping[str, Any], values: Mapping[str, int | None], kind: str) -> LimitOwner:

@@ -20,6 +20,7 @@ from gateway.operations import STREAM_PATH, find_route  # noqa: E402
 from gateway.runtime import start_runtime, stop_runtime  # noqa: E402
 from gateway.transports.http import Receive, Scope, Send  # noqa: E402
 from gateway.transports.serving import serve_operation  # noqa: E402
+from gateway.transports.streams import STREAMS_PATH, serve_stream  # noqa: E402
 from gateway.transports.websocket import StreamConsumer  # noqa: E402
 from platform_site.static_files import serve_static  # noqa: E402
 
@@ -33,6 +34,8 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         route = find_route(scope["path"])
         if route is not None:
             await serve_operation(route, scope, receive, send)
+        elif scope["path"].startswith(STREAMS_PATH):
+            await serve_stream(scope, receive, send)
         elif scope["path"] in _HEALTH:
             await serve_health(scope, send)
         elif scope["path"].startswith(settings.STATIC_URL):

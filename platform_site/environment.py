@@ -216,6 +216,24 @@ class Environment(BaseModel):
         default=10, gt=0, le=120, description="How long an answer waits for its settlement to be durable."
     )
     websocket_calls_limit: int = Field(default=16, ge=1, le=1_000, description="Calls in flight on one WebSocket.")
+    stream_keep_seconds: float = Field(
+        default=300,
+        ge=0,
+        le=86_400,
+        description="How long the events of a stream that its caller may resume are kept after its end. 0: never kept.",
+    )
+    stream_away_seconds: float = Field(
+        default=60,
+        gt=0,
+        le=3_600,
+        description="How long such a stream goes on with nobody reading; then it ends where that stops its bill.",
+    )
+    stream_buffer_bytes: int = Field(
+        default=2_000_000, ge=1_000, description="Most that is kept of one such stream; the oldest events go first."
+    )
+    stream_buffers_bytes: int = Field(
+        default=128_000_000, ge=1_000, description="Most that a process keeps of all such streams together."
+    )
 
     # -- the embedded model
     local_model: Literal["on", "off"] = Field(

@@ -12,11 +12,18 @@ from gateway import errors as gateway_errors
 from gateway.operations import CHAT_COMPLETIONS, OPERATIONS, PROMPT_RUNS, STREAM, Operation
 from gateway.prompt_requests import PromptChoice
 from gateway.rest.once import REPLAYED_HEADER
-from gateway.rest.schema import IDEMPOTENCY_KEY, REPLAYED, describe_errors
+from gateway.rest.schema import (
+    IDEMPOTENCY_KEY,
+    REPLAYED,
+    VERSION_HEADERS,
+    VERSION_PARAMETER,
+    describe_errors,
+)
 from gateway.routing import OWN_SCHEMAS
 from gateway.structured import errors as output_errors
 from keys import errors as keys_errors
 from platform_site.prompt_operations import find_prompt_operations
+from platform_site.stream_operations import describe_streams
 from prompts import errors as prompt_errors
 
 _REF = "#/components/schemas/{model}"
@@ -76,7 +83,16 @@ _MAX_ATTEMPTS = {
     "description": "How often the model may be asked for an answer that fits its JSON Schema. Each attempt is charged.",
     "schema": {"type": "integer", "minimum": 1},
 }
+_RESUMABLE = {
+    "name": "x-resumable",
+    "in": "header",
+    "required": False,
+    "description": "Keep the events of the stream, so that GET /v1/streams/{id} can go on with it.",
+    "schema": {"type": "boolean"},
+}
 _HEADERS = {
+    **VERSION_HEADERS,
+    "x-stream-id": "The name of a stream that is kept, for GET /v1/streams/{id}.",
     "x-request-id": "The call's id in usage, ledger and logs.",
     "x-model": "The model that answered.",
     "x-upstream": "The upstream that answered.",
@@ -120,9 +136,14 @@ def add_data_plane(result: dict[str, Any], request: Request | None = None, **_: 
     assert not taken, f"component names of REST serializers and of the data plane collide: {sorted(taken)}"
     schemas.update(added)
     result["security"] = [{"apiKey": []}]
+    for methods in result["paths"].values():
+        for operation in methods.values():
+            # What asks for no key would take over the document's.
+            operation.setdefault("security", [])
     calls: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         calls.setdefault(operation.path, {})[operation.method.lower()] = _describe(operation)
+    calls |= describe_streams()
     prompts = find_prompt_operations(request, calls[PROMPT_RUNS.path]["post"])
     # First: they are what readers come for.
     result["paths"] = {**prompts, **calls, **result["paths"]}
@@ -202,7 +223,13 @@ def _describe(operation: Operation) -> dict[str, Any]:
         "security": [{"apiKey": []}],
         "x-required-scope": operation.scope.value,
         "x-limits-class": operation.limits_class,
-        "parameters": [*([_PROMPT_NAME] if is_run else []), _MAX_ATTEMPTS, IDEMPOTENCY_KEY],
+        "parameters": [
+            *([_PROMPT_NAME] if is_run else []),
+            _MAX_ATTEMPTS,
+            IDEMPOTENCY_KEY,
+            _RESUMABLE,
+            VERSION_PARAMETER,
+        ],
         "requestBody": {
             "required": True,
             "content": {

@@ -20,6 +20,7 @@ ERROR_MODULES = (
     "billing.errors",
     "prompts.errors",
     "gateway.errors",
+    "gateway.streams.errors",
     "gateway.structured.errors",
     "gateway.guards.errors",
     "gateway.prompt_tests.caller",

@@ -35,6 +35,7 @@ ROLES = (
             "keys.customer": _EDIT,
             "keys.apikey": _EDIT,
             "keys.plan": _ALL,
+            "keys.featurerule": _EDIT,
             "gateway.model": _ALL,
             "gateway.deployment": _ALL,
             "gateway.upstream": _ALL,

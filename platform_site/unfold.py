@@ -47,6 +47,7 @@ _NAVIGATION = [
             _item("Customers", "groups", "keys.customer"),
             _item("API keys", "key", "keys.apikey"),
             _item("Plans", "tune", "keys.plan"),
+            _item("Flags", "flag", "keys.featurerule"),
         ],
     },
     {

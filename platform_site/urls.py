@@ -5,8 +5,10 @@ from django.urls import URLPattern, URLResolver, path, re_path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularJSONAPIView
 
+from gateway.rest.changelog import ChangelogView
 from gateway.rest.estimates import EstimateView
 from gateway.rest.exports import ExportManifestView, ExportView
+from gateway.rest.features import FeatureListView
 from gateway.rest.forecast import ForecastView
 from gateway.rest.keys import KeyListView, KeyRevocationView, KeyRotationView, KeyUsageView, KeyView
 from gateway.rest.limits import LimitListView
@@ -47,5 +49,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("v1/exports", ExportView.as_view()),
     path("v1/exports/<slug:export_id>", ExportManifestView.as_view()),
     path("v1/limits", LimitListView.as_view()),
+    path("v1/features", FeatureListView.as_view()),
+    path("v1/changelog", limit_anonymous(ChangelogView.as_view())),
     re_path("^v1(/|$)", UnknownPathView.as_view()),
 ]

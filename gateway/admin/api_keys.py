@@ -5,14 +5,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib import admin
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseBase
+from django.shortcuts import get_object_or_404
 from typing_extensions import override
 
 from billing.admin.charts import DAY_CHART_OPTIONS, day_chart
 from billing.statistics import read_key_days
+from common.admin_base import page_action
 from common.admin_display import admin_url
 from common.money import format_usd
 from common.wording import counted
+from gateway.admin.key_versions import run_version_page
 from gateway.readiness import find_callable_models
 from keys.admin.api_keys import ApiKeyAdmin
 from keys.models import ApiKey
@@ -25,6 +28,12 @@ class ModelAwareApiKeyAdmin(ApiKeyAdmin):
     # How the key stands comes before the long form that changes it.
     change_form_outer_before_template = "gateway/admin/api_key_usage.html"  # type: ignore[assignment]
     change_form_outer_after_template = None  # type: ignore[assignment]
+
+    actions_detail = (*ApiKeyAdmin.actions_detail, "move_version")  # type: ignore[assignment]
+
+    @page_action(description="API version", url_path="api-version", icon="event", permission="revoke")
+    def move_version(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
+        return run_version_page(self, request, get_object_or_404(ApiKey, pk=object_id))
 
     @override
     def find_model_names(self) -> list[str]:

@@ -17,7 +17,7 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminSelectWidget, U
 from common.admin_base import PlatformModelAdmin, page_action
 from common.admin_display import admin_url, badge
 from gateway.capabilities import CAPABILITY_COLUMNS
-from gateway.models import Upstream
+from gateway.models import OnDisconnect, Upstream
 from gateway.secrets import encrypt_secret
 from gateway.upstream_probe import probe_upstream
 from gateway.upstreams.registry import (
@@ -140,7 +140,7 @@ class UpstreamForm(_SecretForm):
 @admin.register(Upstream)
 class UpstreamAdmin(PlatformModelAdmin[Upstream]):
     form = UpstreamForm
-    list_display = ("name", "provider_name", "base_url", "is_active", "secret_badge")
+    list_display = ("name", "provider_name", "base_url", "is_active", "on_disconnect_text", "secret_badge")
     readonly_fields = ("provider_name",)
     search_fields = ("name", "base_url")
     ordering = ("name", "id")
@@ -174,7 +174,9 @@ class UpstreamAdmin(PlatformModelAdmin[Upstream]):
                     "idle_timeout_seconds",
                     "total_timeout_seconds",
                 ),
-                "description": "Seconds. Idle is the longest pause between two pieces of a stream.",
+                "description": "A client that leaves is charged once either way: for what was produced until the "
+                "upstream was stopped, or for the whole answer, which is read to its end within these bounds. Seconds; "
+                "idle is the longest pause between two pieces of a stream.",
             },
         ),
     )
@@ -202,6 +204,10 @@ class UpstreamAdmin(PlatformModelAdmin[Upstream]):
     def provider_name(self, upstream: Upstream) -> str:
         found = PROVIDERS.get(upstream.provider)
         return upstream.provider if found is None else found.name
+
+    @admin.display(description="When a client leaves")
+    def on_disconnect_text(self, upstream: Upstream) -> str:
+        return "stopped" if upstream.on_disconnect == OnDisconnect.STOP else "read to its end"
 
     @admin.display(description="Secret")
     def secret_badge(self, upstream: Upstream) -> SafeString:

@@ -66,6 +66,7 @@ from gateway.idempotency import (
 )
 from gateway.refusals import NewRefusal, prune_refusals, write_refusals
 from keys.limit_rows import counter_names, counters_of_hold, write_counters, write_owners
+from keys.pinning import pin_new_keys
 from keys.principals import read_principals_by_hash, read_rows_by_key_id
 
 logger = logging.getLogger(__name__)
@@ -112,6 +113,8 @@ class _Writes:
     opened: list[OpenHold] = field(default_factory=list)
     progress: list[tuple[str, int]] = field(default_factory=list)
     used_keys: dict[int, str | None] = field(default_factory=dict)
+    # By the date that their keys are pinned to.
+    pins: dict[str, set[int]] = field(default_factory=dict)
     claims: list[NewClaim] = field(default_factory=list)
     finished: list[tuple[str, StoredAnswer]] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
@@ -414,6 +417,8 @@ def _admit(state: AdmissionState, writes: _Writes, command: Admit, context: Batc
         )
     if state.now_us - context.last_used_us.get(principal.key_id, 0) >= _LAST_USED_EVERY_US:
         writes.used_keys[principal.key_id] = command.client_address
+    if command.pin:
+        writes.pins.setdefault(command.pin, set()).add(principal.key_id)
     return answer
 
 
@@ -472,6 +477,9 @@ def _write(sql: Sql, state: AdmissionState, writes: _Writes, context: BatchConte
             (sql.moment(state.now_us), writes.used_keys[key_id], key_id),
         )
         context.last_used_us[key_id] = state.now_us
+    for api_version, key_ids in writes.pins.items():
+        pin_new_keys(sql, sorted(key_ids), api_version)
+        context.memory.forget_head()
     write_refusals(sql, writes.refusals, now_us=state.now_us)
     write_attempts(sql, writes.attempts, now_us=state.now_us)
     write_findings(sql, writes.findings, now_us=state.now_us)

@@ -51,6 +51,8 @@ class Admit(NamedTuple):
     claim: Claim | None = None
     # Whose rates it takes from.
     endpoint_class: str = EndpointClass.CHAT
+    # What a key that has not called before is pinned to; empty: it has called.
+    pin: str = ""
     # For the record of a refusal.
     operation: str = ""
     model: str = ""

@@ -69,6 +69,10 @@ class Memory:
         """Look for the last transfer anew: one was written that did not get its id here."""
         self._last_transfer_id = None
 
+    def forget_head(self) -> None:
+        """Look at the head anew: this batch itself has changed what snapshots hold."""
+        self._head = None
+
     def read_head(self, sql: Sql, now_us: int) -> Head:
         """Return the head, read again when something may be due."""
         head = self._head

@@ -19,7 +19,9 @@ from gateway.rest.counting import take_request
 from gateway.rest.errors import id_of_request, render_exception
 from gateway.rest.once import HEADER, post_once
 from gateway.rest.schema import CustomerSchema
+from gateway.rest.versioning import find_shape, version_headers
 from gateway.transports.rendering import deprecation_headers, split_lines
+from gateway.versions import Document, OlderShape
 from keys.limits import LimitReading
 from keys.principals import Principal
 from keys.scopes import Scope
@@ -65,10 +67,13 @@ class CustomerView(RequestIds, APIView):
     schema = CustomerSchema()
     # As they stand after this call was counted.
     limits: tuple[LimitReading, ...] = ()
+    # How this caller's answers differ from the newest date of the API; None: not at all.
+    older_shape: OlderShape | None = None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Authenticate, check the scope, and count the call among those of the control plane."""
         super().initial(request, *args, **kwargs)
+        self.older_shape = find_shape(request, principal_of(request))
         answer = take_request(principal_of(request), request_id=id_of_request(request), operation=type(self).__name__)
         self.limits = answer.limits
         if answer.error is not None:
@@ -89,7 +94,13 @@ class CustomerView(RequestIds, APIView):
         if isinstance(principal, Principal):
             for name, text in deprecation_headers(principal):
                 response.headers.setdefault(name, text)
+            for name, text in version_headers(self.older_shape):
+                response.headers.setdefault(name, text)
         return response
+
+    def translate(self, document: Document, body: dict[str, Any]) -> dict[str, Any]:
+        """Return an answer, or a part of one, in the date of the API that the caller wants."""
+        return body if self.older_shape is None else self.older_shape.translate(document, body)
 
     def get_exception_handler(self) -> Any:
         """Return the renderer of the one error shape."""

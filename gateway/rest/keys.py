@@ -98,6 +98,9 @@ class KeySerializer(serializers.Serializer[Any]):
     allowed_prompts = serializers.ListField(child=serializers.CharField())
     allowed_networks = serializers.ListField(child=serializers.CharField())
     limits = serializers.DictField(child=serializers.CharField(allow_null=True))
+    api_version = serializers.DateField(
+        allow_null=True, help_text="The date of the API that it is answered in; null until its first call."
+    )
     created_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField(allow_null=True)
     deprecated_at = serializers.DateTimeField(allow_null=True, help_text="When it was rotated.")
@@ -267,6 +270,7 @@ def present_key(key: ApiKey) -> dict[str, Any]:
         "allowed_prompts": key.allowed_prompts,
         "allowed_networks": key.allowed_networks,
         "limits": {c.replace("_nanousd", "_usd"): _limit_text(c, getattr(key, c)) for c in LIMIT_COLUMNS},
+        "api_version": key.api_version or None,
         "created_at": key.created_at,
         "expires_at": key.expires_at,
         "deprecated_at": key.deprecated_at,

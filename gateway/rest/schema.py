@@ -7,16 +7,17 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 
 from common.errors import AuthenticationFailed, InternalError, InvalidRequest, TollkeeperError
-from gateway.errors import BodyInvalid, BodyTooLarge, ParameterUnknown
+from gateway.errors import ApiVersionUnknown, BodyInvalid, BodyTooLarge, ParameterUnknown
 from gateway.kept_answers import Repeats
 from gateway.rest.once import ERRORS, HEADER, REPLAYED_HEADER
 from keys.errors import AddressNotAllowed, AuthenticationThrottled, InsufficientScope, LimitIsZero, RateLimitExceeded
 
 # What any endpoint can answer that asks for a key.
-_COMMON_ERRORS: tuple[type[TollkeeperError], ...] = (
+COMMON_ERRORS: tuple[type[TollkeeperError], ...] = (
     AuthenticationFailed,
     AuthenticationThrottled,
     AddressNotAllowed,
+    ApiVersionUnknown,
     InsufficientScope,
     InternalError,
     LimitIsZero,
@@ -24,8 +25,21 @@ _COMMON_ERRORS: tuple[type[TollkeeperError], ...] = (
 )
 # What any body can be answered with.
 _BODY_ERRORS = (BodyInvalid, BodyTooLarge, InvalidRequest, ParameterUnknown)
-_REQUEST_ID_HEADER = {
-    "x-request-id": {"description": "Names this answer in the server's log.", "schema": {"type": "string"}}
+VERSION_PARAMETER = {
+    "name": "API-Version",
+    "in": "header",
+    "required": False,
+    "description": "A date that GET /v1/changelog lists, for this call. Left out: the one that the key is pinned to.",
+    "schema": {"type": "string", "format": "date"},
+}
+VERSION_HEADERS = {
+    "api-version": "The date of the API that this answer follows.",
+    "deprecation": "Since when that date, the key or the prompt's version is deprecated (RFC 9745).",
+    "sunset": "From when on it may be refused (RFC 8594).",
+}
+_HEADERS = {
+    "x-request-id": {"description": "Names this answer in the server's log.", "schema": {"type": "string"}},
+    **{name: {"description": text, "schema": {"type": "string"}} for name, text in VERSION_HEADERS.items()},
 }
 
 REPLAYED = "true: the answer of the first call with this Idempotency-Key; nothing was done or charged again."
@@ -61,17 +75,18 @@ class CustomerSchema(AutoSchema):
         view: Any = self.view
         operation["x-required-scope"] = view.required_scope.value
         operation["description"] = f"{operation['description']} Needs the scope `{view.required_scope}`."
-        errors = (*_COMMON_ERRORS, *view.errors)
+        operation["parameters"] = [*operation.get("parameters", ()), VERSION_PARAMETER]
+        errors = (*COMMON_ERRORS, *view.errors)
         if self.method == "POST":
             errors += _BODY_ERRORS
         if self.method == "POST" and view.repeats is not Repeats.HARMLESS:
             errors += ERRORS
-            operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
+            operation["parameters"].append(IDEMPOTENCY_KEY)
             for answer in operation["responses"].values():
                 answer["headers"] = {REPLAYED_HEADER: {"schema": {"type": "string"}, "description": REPLAYED}}
         operation["responses"].update(describe_errors(errors))
         for answer in operation["responses"].values():
-            answer["headers"] = {**_REQUEST_ID_HEADER, **answer.get("headers", {})}
+            answer["headers"] = {**_HEADERS, **answer.get("headers", {})}
             answer["description"] = answer["description"] or "What was asked for."
         return operation
 

@@ -91,11 +91,11 @@ class UsageSerializer(serializers.Serializer[Any]):
 
 
 class UsageSumSerializer(serializers.Serializer[Any]):
-    """A row of `group_by`: named by one of day, model and key."""
+    """A row of `group_by`: named by one of day, model and api_key."""
 
     day = serializers.DateField(required=False)
     model = serializers.CharField(required=False)
-    key = serializers.CharField(required=False, help_text="A key's public id.")
+    api_key = serializers.CharField(required=False, help_text="A key's public id.")
     calls = serializers.IntegerField()
     input_tokens = serializers.IntegerField(help_text="Of all classes of input.")
     output_tokens = serializers.IntegerField(help_text="Of all classes of output.")

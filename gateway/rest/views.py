@@ -28,6 +28,7 @@ from gateway.rest.serializers import (
     present_model,
     present_usage,
 )
+from gateway.versions import Document
 from keys.limit_rows import read_limits
 from keys.principals import Principal
 from keys.scopes import Scope
@@ -76,7 +77,7 @@ class UsageListView(CustomerView):
         filters = UsageFilter.read(request.query_params)
         customer_id = principal_of(request).customer_id
         if filters.group_by is not UsageGroup.NONE:
-            sums = group_usage(customer_id, filters)
+            sums = [self.translate(Document.USAGE_SUM, row) for row in group_usage(customer_id, filters)]
             return Response({"object": "list", "data": sums, "has_more": False, "next": None})
         page = list_usage(customer_id, filters)
         return Response(

@@ -5,6 +5,7 @@ from gateway.admission.expiry import write_draft
 from gateway.calls import Exchange
 from gateway.runtime import Runtime
 from gateway.stages.authenticate import accept_principal
+from gateway.versions import NEWEST
 
 
 async def admit(runtime: Runtime, exchange: Exchange) -> bool:
@@ -30,6 +31,7 @@ async def admit(runtime: Runtime, exchange: Exchange) -> bool:
             client_address=exchange.client_address,
             claim=exchange.claim,
             endpoint_class=exchange.operation.limits_class,
+            pin="" if principal.api_version else NEWEST,
             operation=exchange.operation.name,
             model=plan.model.name,
             draft=write_draft(

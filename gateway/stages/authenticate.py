@@ -4,6 +4,7 @@ from common.errors import AuthenticationFailed, TollkeeperError
 from gateway.admission.commands import FindPrincipal
 from gateway.calls import Exchange
 from gateway.runtime import Runtime
+from gateway.versions import UP_TO_DATE, VERSION_HEADER, find_older_shape
 from keys.errors import AddressNotAllowed, InsufficientScope
 from keys.principals import Principal, hashes_of, holds_key
 from keys.tokens import is_well_formed
@@ -13,7 +14,8 @@ async def authenticate(runtime: Runtime, exchange: Exchange) -> None:
     """Fill in the principal.
 
     Raises AuthenticationFailed for a key that is unknown, malformed, expired or revoked, or whose customer is
-    suspended; AddressNotAllowed or InsufficientScope for one that may not call from there, or not the operation.
+    suspended; AddressNotAllowed or InsufficientScope for one that may not call from there, or not the operation;
+    ApiVersionUnknown.
     """
     principal = runtime.find_cached_principal(exchange.token)
     exchange.principal_is_cached = principal is not None
@@ -26,7 +28,7 @@ async def authenticate(runtime: Runtime, exchange: Exchange) -> None:
 def accept_principal(runtime: Runtime, exchange: Exchange, principal: Principal | None) -> None:
     """Let the call go on for `principal`, the snapshot that counts from here on.
 
-    Raises AuthenticationFailed, AddressNotAllowed or InsufficientScope.
+    Raises AuthenticationFailed, AddressNotAllowed, InsufficientScope or ApiVersionUnknown.
     """
     if principal is None or not principal.is_active(runtime.clerk.now_us):
         raise AuthenticationFailed
@@ -35,6 +37,23 @@ def accept_principal(runtime: Runtime, exchange: Exchange, principal: Principal 
         raise AddressNotAllowed(address=exchange.client_address)
     if exchange.operation.scope not in principal.scopes:
         raise InsufficientScope(scope=exchange.operation.scope)
+    asked = exchange.headers.get(VERSION_HEADER)
+    if asked is not None or principal.api_version not in UP_TO_DATE:
+        given = None if asked is None else asked.decode("latin-1")
+        exchange.older_shape = find_older_shape(given, principal, runtime.clerk.now_us)
+
+
+async def authenticate_afresh(runtime: Runtime, token: str, client_address: str | None) -> Principal:
+    """Return the key's owner as the database knows it now, where no admission follows that would ask again.
+
+    Raises AuthenticationFailed or AddressNotAllowed.
+    """
+    principal = await look_up(runtime, token)
+    if principal is None or not principal.is_active(runtime.clerk.now_us):
+        raise AuthenticationFailed
+    if not principal.may_call_from(client_address):
+        raise AddressNotAllowed(address=client_address)
+    return principal
 
 
 async def look_up(runtime: Runtime, token: str) -> Principal | None:

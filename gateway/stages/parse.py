@@ -16,6 +16,7 @@ from gateway.errors import BodyInvalid, MessagesTooMany, PriorityUnknown
 from gateway.prompt_requests import read_chat, read_run
 from gateway.routing import NO_WISH, RouteWish, take_wish
 from gateway.runtime import Runtime
+from gateway.stages.keep import read_resume_wish
 from gateway.structured.contracts import prepare_contract, read_contract
 from gateway.truncating import take_truncation
 
@@ -48,6 +49,8 @@ async def accept_body(runtime: Runtime, exchange: Exchange, body: dict[str, Any]
         always_streams=exchange.always_streams,
         has_own_events=exchange.has_own_events,
     )
+    if exchange.call.is_stream and exchange.is_resumable is None:
+        exchange.is_resumable = read_resume_wish(exchange.headers)
     exchange.dropped_messages = 0
     exchange.input_count = await count_input(body, enough=runtime.clerk.catalogue.largest_window)
 

@@ -5,6 +5,7 @@ from time import perf_counter
 from gateway.admission.commands import NoteProgress
 from gateway.errors import UpstreamInterrupted, UpstreamInvalidAnswer
 from gateway.flight import Chunk, Flight
+from gateway.stages.keep import keep_stream
 from gateway.stages.screen_answer import AnswerScreen, open_screen
 from gateway.structured.outputs import OutputText
 from gateway.upstreams.answer import UpstreamAnswer
@@ -100,6 +101,7 @@ async def _hand_on(flight: Flight, chunks: list[Chunk]) -> None:
         return
     control.expect(CLIENT_PHASE, flight.runtime.client_stall_seconds)
     if not flight.sink.has_begun:
+        keep_stream(flight)
         await flight.sink.begin(flight.exchange)
     await flight.sink.send_chunks(chunks)
     control.expect("the next event", deployment.upstream.idle_timeout_seconds)

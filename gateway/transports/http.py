@@ -1,5 +1,6 @@
 """Answers over HTTP: JSON and server-sent events, and what is read from a request's head."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
@@ -11,7 +12,9 @@ from common.errors import AuthenticationFailed, TollkeeperError
 from gateway.calls import Exchange, Receipt
 from gateway.errors import ClientStalled, MethodNotAllowed
 from gateway.flight import Chunk
-from gateway.transports.rendering import exchange_lines, receipt_body, receipt_lines, split_lines
+from gateway.streams.buffer import Entry, EventSource, KeptStream
+from gateway.transports.following import follow, start_following
+from gateway.transports.rendering import exchange_lines, receipt_body, receipt_lines, split_lines, stream_line
 from gateway.transports.uvicorn_cycle import abort_connection, write_whole_answer
 
 logger = logging.getLogger(__name__)
@@ -22,15 +25,20 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 JSON_LINE = "content-type: application/json\r\n"
 # nginx would otherwise collect the stream before it passes it on.
-_SSE_LINES = "content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+SSE_LINES = "content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+_DONE = b"data: [DONE]\n\n"
 
 
 class HttpSink:
     """Answers one request: JSON, or server-sent events with an id each."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, *, stall_seconds: float) -> None:
         self._send = send
+        self.stall_seconds = stall_seconds
         self._sequence = 0
+        # Of a stream that is kept: events go there, and from there to this client.
+        self._kept: KeptStream | None = None
+        self._following: asyncio.Task[None] | None = None
         self.has_begun = False
         self.has_ended = False
         self.is_gone = False
@@ -38,7 +46,16 @@ class HttpSink:
     async def begin(self, exchange: Exchange) -> None:
         """Send the head of an event stream."""
         self.has_begun = True
-        await self._put_head(200, _SSE_LINES + exchange_lines(exchange))
+        lines = SSE_LINES + exchange_lines(exchange)
+        if exchange.kept is None:
+            await self._put_head(200, lines)
+            return
+        self._kept = exchange.kept
+        source = self._kept.attach(self._kept.label.first_seq - 1)
+        await self._put_head(200, f"{lines}{stream_line(exchange.request_id)}")
+        self._following = start_following(source, self._follow(source), f"{exchange.request_id} to its client")
+        if self.is_gone:
+            self._following.cancel()
 
     async def send_chunks(self, chunks: list[Chunk]) -> None:
         """Send events; waits while the client's socket is full."""
@@ -48,7 +65,7 @@ class HttpSink:
             parts.append(b"id: %d\ndata: %b\n\n" % (sequence, chunk))
             sequence += 1
         self._sequence = sequence
-        await self._put_body(b"".join(parts), more=True)
+        await self._put_events(parts)
 
     def begin_again(self) -> None:
         """Do nothing: a whole answer has not begun, and a stream of chunks is asked for once."""
@@ -62,14 +79,14 @@ class HttpSink:
             parts.append(
                 b"id: %d\ndata: %b\n\n" % (self._sequence, orjson.dumps({**usage_chunk, "tollkeeper": details}))
             )
+            parts.append(_DONE)
         else:
             # A chunk that was not asked for would surprise clients that read choices[0]; a comment does not. It stands
             # inside the last event: the openai SDK takes a blank line after a mere comment for an empty event.
-            parts.append(b": tollkeeper %b\n" % orjson.dumps(details))
-        parts.append(b"data: [DONE]\n\n")
+            parts.append(b": tollkeeper %b\n%b" % (orjson.dumps(details), _DONE))
         if not self.has_begun:
             await self.begin(exchange)
-        await self._put_body(b"".join(parts), more=False)
+        await self._put_events(parts, more=False)
 
     async def answer(self, exchange: Exchange, receipt: Receipt, body: bytes) -> None:
         """Send a whole completion: the upstream's bytes with the receipt spliced in."""
@@ -79,10 +96,9 @@ class HttpSink:
 
     async def fail(self, exchange: Exchange, error: TollkeeperError, receipt: Receipt | None) -> None:
         """Send an error as the answer, or as the last event of a stream that has begun."""
-        if isinstance(error, ClientStalled):
+        if isinstance(error, ClientStalled) and self._kept is None:
             # Nothing gets through to this client: an error would wait behind what it does not read.
-            self.is_gone = True
-            abort_connection(self._send)
+            self.abort()
             return
         if not self.has_begun:
             # A key that was revoked a moment ago still found a model: that must not tell it from a guess.
@@ -112,8 +128,52 @@ class HttpSink:
             lines += receipt_lines(receipt)
         await self._put_all(error.status, lines, orjson.dumps(body))
 
+    def lose_client(self) -> None:
+        """Note that the client is gone: nothing more is sent to it, and what is kept waits for whoever comes back."""
+        self.is_gone = True
+        if self._following is not None:
+            self._following.cancel()
+
+    def abort(self) -> None:
+        """Cut the connection of a client that reads nothing."""
+        self.is_gone = True
+        abort_connection(self._send)
+
+    async def send_head(self, status: int, lines: str, *, more: bool = False) -> None:
+        """Send a head; without `more` it is the whole answer."""
+        await self._put_head(status, lines)
+        if not more:
+            await self._put_body(b"", more=False)
+
+    async def send_body(self, status: int, lines: str, body: bytes) -> None:
+        """Send a whole JSON answer."""
+        await self._put_all(status, JSON_LINE + lines, body)
+
+    async def put_entries(self, entries: list[Entry]) -> None:
+        """Send events of a kept stream; waits while the client's socket is full."""
+        await self.put_frame(b"".join([entry.frame for entry in entries]), more=True)
+
+    async def put_frame(self, frame: bytes, *, more: bool) -> None:
+        """Send what is written as events already."""
+        await self._put_body(frame, more=more)
+
     async def _put_error(self, body: dict[str, object]) -> None:
-        await self._put_body(b"id: %d\ndata: %b\n\n" % (self._sequence, orjson.dumps(body)), more=False)
+        await self._put_events([b"id: %d\ndata: %b\n\n" % (self._sequence, orjson.dumps(body))], more=False)
+
+    async def _put_events(self, events: list[bytes], *, more: bool = True) -> None:
+        if self._kept is not None:
+            await self._kept.append(events, is_last=not more)
+        else:
+            await self._put_body(b"".join(events), more=more)
+
+    async def _follow(self, source: EventSource) -> None:
+        try:
+            await follow(source, self.put_entries, stall_seconds=self.stall_seconds)
+        except TollkeeperError:
+            # It reads nothing, or could not keep up with what is kept: it may come back.
+            self.abort()
+        else:
+            await self._put_body(b"", more=False)
 
     async def _put_all(self, status: int, lines: str, body: bytes) -> None:
         lines = f"{lines}content-length: {len(body)}\r\n"

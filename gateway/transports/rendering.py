@@ -12,6 +12,7 @@ from common.money import format_usd
 from gateway.calls import Attempt, Exchange, PromptMark, Receipt
 from gateway.limit_headers import limit_lines
 from gateway.quality import write_quality
+from gateway.versions import NEWEST, Document, OlderShape
 from keys.principals import Principal
 
 
@@ -21,8 +22,12 @@ def exchange_lines(exchange: Exchange) -> str:
     is_key_deprecated = exchange.principal is not None and exchange.principal.deprecated_us is not None
     if exchange.principal is not None and is_key_deprecated:
         lines += "".join(f"{name}: {value}\r\n" for name, value in deprecation_headers(exchange.principal))
+    older = exchange.older_shape
+    lines += f"api-version: {NEWEST if older is None else older.version.name}\r\n"
+    if older is not None and not is_key_deprecated:
+        lines += older.deprecation_lines
     if exchange.prompt_mark is not None:
-        lines += _prompt_lines(exchange.prompt_mark, is_deprecation_told=is_key_deprecated)
+        lines += _prompt_lines(exchange.prompt_mark, is_deprecation_told=is_key_deprecated or older is not None)
     if exchange.replayed is not None:
         lines += "idempotency-replayed: true\r\n"
     if exchange.dropped_messages:
@@ -32,6 +37,11 @@ def exchange_lines(exchange: Exchange) -> str:
     if exchange.deployment is not None:
         lines += f"x-upstream: {exchange.deployment.upstream.name}\r\n"
     return lines
+
+
+def stream_line(request_id: str) -> str:
+    """Return what tells under which name a stream is kept."""
+    return f"x-stream-id: {request_id}\r\n"
 
 
 def split_lines(lines: str) -> list[tuple[bytes, bytes]]:
@@ -121,21 +131,30 @@ def run_body(exchange: Exchange, receipt: Receipt) -> dict[str, Any]:
     """Return a whole prompt run (`gateway.runs.PromptRun`)."""
     told = receipt_body(receipt)
     assert receipt.prompt is not None
-    run = {
+    body = {
         "id": receipt.request_id,
         "output": exchange.output,
         "finish_reason": receipt.finish_reason or None,
         "prompt": prompt_body(receipt.prompt),
         "model": receipt.model,
         "usage": told["usage"],
-        "cost": {"usd": told["cost_usd"], "balance_usd": told["balance_usd"]},
-        "timing": told["timing_ms"],
+        "cost_usd": told["cost_usd"],
+        "balance_usd": told["balance_usd"],
+        "timing_ms": told["timing_ms"],
         "attempts": told["attempts"],
         "quality": told.get("quality", {}),
     }
     if receipt.guard:
-        run["guard"] = told["guard"]
-    return run
+        body["guard"] = told["guard"]
+    return body if exchange.older_shape is None else exchange.older_shape.translate(Document.RUN, body)
+
+
+def version_body(older: OlderShape) -> dict[str, Any]:
+    """Return what a message says of an older date of the API, where there are no headers."""
+    version = older.version
+    return {
+        "api_version": {"version": version.name, "deprecated_on": version.deprecated_on, "sunset_on": version.sunset_on}
+    }
 
 
 def prompt_body(mark: PromptMark) -> dict[str, Any]:

@@ -30,7 +30,8 @@ async def serve_operation(route: Route, scope: Scope, receive: Receive, send: Se
     """Serve one HTTP request of a data plane operation."""
     runtime = await get_runtime()
     operation = route.operation
-    sink = RunSink(send, runtime.pulse) if route.prompt_name else HttpSink(send)
+    stall_seconds = runtime.client_stall_seconds
+    sink = RunSink(send, runtime) if route.prompt_name else HttpSink(send, stall_seconds=stall_seconds)
     request_id = make_id("req")
     headers = headers_of(scope)
     address = client_address_of(scope, headers)
@@ -64,12 +65,12 @@ async def serve_operation(route: Route, scope: Scope, receive: Receive, send: Se
         # Returns when the client leaves, or when the last byte has been handed to the server.
         await receive()
         if not sink.has_ended:
-            sink.is_gone = True
+            sink.lose_client()
             control.client_left()
         await task
     except asyncio.CancelledError:
         # The server gives up on this connection; the call settles all the same.
-        sink.is_gone = True
+        sink.lose_client()
         runtime.keep(task)
         control.client_left()
         raise

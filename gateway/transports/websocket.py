@@ -2,7 +2,7 @@
 
 Client to server: `{"type": "auth", "api_key": ...}` first unless the handshake had an Authorization header;
 `{"type": "call", "id": ..., "body": {...}}`; `{"type": "run", "id": ..., "prompt": ..., "body": {...}}`;
-`{"type": "cancel", "id": ...}`.
+`{"type": "resume", "id": ..., "stream": ..., "after": ...}`; `{"type": "cancel", "id": ...}`.
 Server to client: `ready`, and for each call `start`, `delta` (with `seq`), then exactly one of `done` and `error`.
 The key is looked up and admitted anew for every call. Close codes are in `CloseCode`.
 """
@@ -29,19 +29,23 @@ from gateway.operations import CHAT_COMPLETIONS, PROMPT_RUNS, Route
 from gateway.pipeline import run_call
 from gateway.runtime import Runtime, get_runtime
 from gateway.stages.authenticate import authenticate
+from gateway.streams.buffer import KeptStream
 from gateway.streams.composing import Composer, make_composer
 from gateway.streams.gathering import Gathering
 from gateway.streams.pulse import Pulse
 from gateway.transports.http import client_address_of, find_bearer_token, headers_of
-from gateway.transports.rendering import prompt_body, receipt_body, run_body
+from gateway.transports.rendering import prompt_body, receipt_body, run_body, version_body
+from gateway.transports.socket_messages import read_call_id, read_prompt_name, read_wish
+from gateway.transports.socket_streams import SocketStreams
+from gateway.transports.streams import admit_reader
 from gateway.transports.uvicorn_cycle import abort_connection
+from gateway.versions import VERSION_HEADER
 from keys.errors import InsufficientScope
 from keys.scopes import Scope
 
 logger = logging.getLogger(__name__)
 
 _AUTH_WITHIN_SECONDS = 10
-_MOST_ID_CHARACTERS = 100
 # How long a close frame may take; whoever does not read it is cut off.
 _CLOSE_WITHIN_SECONDS = 2.0
 
@@ -70,6 +74,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
         self._tasks: set[asyncio.Task[None]] = set()
         self._authentication_timer: asyncio.TimerHandle | None = None
         self._runtime: Runtime
+        self.streams: SocketStreams
         self._is_closed = False
         # Of the handshake.
         self._headers: dict[bytes, bytes] = {}
@@ -79,6 +84,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
         """Accept the socket; a wrong key in the handshake is answered and closed, like one in the first message."""
         self._runtime = await get_runtime()
         self._runtime.sockets.add(self)
+        self.streams = SocketStreams(self, self._runtime)
         self._headers = headers_of(self.scope)
         self._address = client_address_of(self.scope, self._headers)
         await self.accept()
@@ -95,19 +101,23 @@ class StreamConsumer(AsyncWebsocketConsumer):
             message = self._read(text_data, bytes_data)
             match message.get("type"):
                 case "auth":
+                    if "api_version" in message:
+                        self._headers = {**self._headers, VERSION_HEADER: str(message["api_version"]).encode()}
                     await self._authenticate(str(message.get("api_key", "")))
                 case _ if self._token is None:
                     raise AuthenticationFailed
                 case "call":
                     await self._begin_call(message, Route(CHAT_COMPLETIONS))
                 case "run":
-                    await self._begin_call(message, Route(PROMPT_RUNS, _prompt_name(message)))
+                    await self._begin_call(message, Route(PROMPT_RUNS, read_prompt_name(message)))
+                case "resume":
+                    await self._resume(message)
                 case "cancel":
-                    control = self._calls.get(str(message.get("id")))
-                    if control is not None:
-                        control.stop(StopReason.CLIENT_CANCELLED)
+                    await self._cancel(str(message.get("id")))
                 case other:
-                    raise InvalidRequest(f"Unknown type {other!r}: send auth, call, run or cancel.", param="type")
+                    raise InvalidRequest(
+                        f"Unknown type {other!r}: send auth, call, run, resume or cancel.", param="type"
+                    )
         except AuthenticationFailed as failure:
             await self._refuse(failure)
         except TollkeeperError as error:
@@ -119,8 +129,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
         self._is_closed = True
         self._runtime.sockets.discard(self)
         self._stop_timer()
-        for control in self._calls.values():
-            control.client_left()
+        self._lose_client()
 
     async def close_for_shutdown(self) -> None:
         """Tell the client that this server is going away; its calls have ended by now."""
@@ -144,12 +153,36 @@ class StreamConsumer(AsyncWebsocketConsumer):
         if not self._is_closed:
             self._is_closed = True
             self._run_aside(self._end(CloseCode.TOO_SLOW))
-            for control in self._calls.values():
-                control.client_left()
+            self._lose_client()
 
     def end_call(self, call_id: str) -> None:
         """Forget a call that has sent its last event."""
         self._calls.pop(call_id, None)
+
+    def _lose_client(self) -> None:
+        for control in self._calls.values():
+            control.client_left()
+        self.streams.close()
+
+    async def _cancel(self, call_id: str) -> None:
+        control = self._calls.get(call_id)
+        if control is not None:
+            control.stop(StopReason.CLIENT_CANCELLED)
+        else:
+            await self.streams.cancel(call_id)
+
+    async def _resume(self, message: dict[str, Any]) -> None:
+        """Go on with a kept stream; a refusal is the one message of its id, as for a call."""
+        call_id, request_id = self._new_id(message), make_id("req")
+        try:
+            self._check_room()
+            principal, _ = await admit_reader(self._runtime, self._token, self._address, request_id=request_id)
+            await self.streams.resume(message, call_id, principal)
+        except TollkeeperError as refusal:
+            error = await count_failure(refusal, self._address)
+            await self.send_event({"type": "error", "id": call_id, **error.as_body(request_id=request_id)})
+            if isinstance(refusal, AuthenticationFailed):
+                await self._end(CloseCode.UNAUTHENTICATED)
 
     def _read(self, text_data: str | None, bytes_data: bytes | None) -> dict[str, Any]:
         raw = text_data if text_data is not None else bytes_data
@@ -188,11 +221,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
         await self.send_event({"type": "error", "id": None, **error.as_body(request_id=request_id)})
 
     async def _begin_call(self, message: dict[str, Any], route: Route) -> None:
-        call_id = message.get("id")
-        if not isinstance(call_id, str) or not 0 < len(call_id) <= _MOST_ID_CHARACTERS:
-            raise InvalidRequest(f"A call needs an 'id' of 1 to {_MOST_ID_CHARACTERS} characters.", param="id")
-        if call_id in self._calls:
-            raise InvalidRequest(f"The id '{call_id}' names a call that is still running.", param="id")
+        call_id = self._new_id(message)
         assert self._token is not None
         exchange = Exchange(
             operation=route.operation,
@@ -201,22 +230,33 @@ class StreamConsumer(AsyncWebsocketConsumer):
             raw_body=orjson.dumps(message.get("body")),
             always_streams=True,
             has_own_events=True,
+            is_resumable=read_wish(message),
             client_address=self._address,
             headers=self._headers,
         )
         sink = SocketSink(self, call_id, self._runtime.pulse)
-        error: TollkeeperError | None = None
-        if len(self._calls) >= self._runtime.websocket_calls_limit:
-            error = SocketCallsTooMany(limit=self._runtime.websocket_calls_limit)
-        elif self._runtime.is_draining:
-            error = ServerDraining()
-        if error is not None:
+        try:
+            self._check_room()
+        except TollkeeperError as error:
             await sink.fail(exchange, error, None)
             return
         control = self._calls[call_id] = CallControl()
         task = asyncio.create_task(self._run_call(exchange, control, sink))
         control.begin(task)
         self._keep(task)
+
+    def _new_id(self, message: dict[str, Any]) -> str:
+        call_id = read_call_id(message)
+        if call_id in self._calls or call_id in self.streams:
+            raise InvalidRequest(f"The id '{call_id}' names a call that is still running.", param="id")
+        return call_id
+
+    def _check_room(self) -> None:
+        """Raise SocketCallsTooMany or ServerDraining where nothing more can begin on this socket."""
+        if len(self._calls) + len(self.streams) >= self._runtime.websocket_calls_limit:
+            raise SocketCallsTooMany(limit=self._runtime.websocket_calls_limit)
+        if self._runtime.is_draining:
+            raise ServerDraining
 
     async def _run_call(self, exchange: Exchange, control: CallControl, sink: "SocketSink") -> None:
         try:
@@ -253,13 +293,6 @@ class StreamConsumer(AsyncWebsocketConsumer):
             self._authentication_timer = None
 
 
-def _prompt_name(message: dict[str, Any]) -> str:
-    name = message.get("prompt")
-    if not isinstance(name, str) or not name:
-        raise InvalidRequest("A run needs 'prompt', the name of a prompt.", param="prompt")
-    return name
-
-
 class SocketSink:
     """One call's events on a socket."""
 
@@ -270,6 +303,8 @@ class SocketSink:
         self._sequence = 0
         self._gathering = Gathering(pulse, self._send_gathered)
         self._composer: Composer | None = None
+        # Of a stream that is kept: messages go there, without the id, and from there to this socket.
+        self._kept: KeptStream | None = None
         self.has_begun = False
         self.was_unauthenticated = False
 
@@ -278,7 +313,10 @@ class SocketSink:
         self.has_begun = True
         assert exchange.plan is not None
         self._composer = make_composer(exchange)
-        await self._consumer.send_event(
+        if exchange.kept is not None:
+            self._kept = exchange.kept
+            self._consumer.streams.follow(self._kept.attach(self._kept.label.first_seq - 1), self.call_id)
+        await self._put(
             {
                 "type": "start",
                 "id": self.call_id,
@@ -286,6 +324,8 @@ class SocketSink:
                 "model": exchange.plan.model.name,
                 "upstream": exchange.deployment.upstream.name if exchange.deployment else None,
                 **({"prompt": prompt_body(exchange.prompt_mark)} if exchange.prompt_mark is not None else {}),
+                **({"resumable": True} if exchange.kept is not None else {}),
+                **({} if exchange.older_shape is None else version_body(exchange.older_shape)),
                 "limits": limit_object(exchange.limits),
             }
         )
@@ -297,9 +337,20 @@ class SocketSink:
     async def _send_gathered(self, chunks: list[Chunk]) -> None:
         assert self._composer is not None
         for kind, fields in self._composer.compose(chunks):
-            text = f'{{"type":"{kind}","id":{self._id_json},"seq":{self._sequence},{fields.decode()}}}'
+            inner = f'"seq":{self._sequence},{fields.decode()}'
             self._sequence += 1
-            await self._consumer.send_raw(text)
+            if self._kept is not None:
+                await self._kept.append([f'"type":"{kind}",{inner}'.encode()])
+            else:
+                await self._consumer.send_raw(f'{{"type":"{kind}","id":{self._id_json},{inner}}}')
+
+    async def _put(self, event: dict[str, Any], *, is_last: bool = False) -> None:
+        if self._kept is None:
+            await self._consumer.send_event(event)
+            return
+        # Whoever comes back gives the stream another id.
+        inner = orjson.dumps({name: value for name, value in event.items() if name != "id"})[1:-1]
+        await self._kept.append([inner], is_last=is_last)
 
     def begin_again(self) -> None:
         """Begin the value anew; the next `partial` has the number of its attempt."""
@@ -316,7 +367,7 @@ class SocketSink:
         if exchange.is_run:
             run = run_body(exchange, receipt)
             done = {"type": "done", "id": self.call_id, "seq": self._sequence, "run": run}
-            await self._consumer.send_event(done)
+            await self._put(done, is_last=True)
             return
         event: dict[str, Any] = {
             "type": "done",
@@ -328,7 +379,7 @@ class SocketSink:
         assert exchange.call is not None
         if exchange.call.contract is not None:
             event["output"] = exchange.output
-        await self._consumer.send_event(event)
+        await self._put(event, is_last=True)
 
     async def answer(self, exchange: Exchange, receipt: Receipt, body: bytes) -> None:
         """Never asked for: calls on a socket always stream."""
@@ -338,7 +389,7 @@ class SocketSink:
         """Send `error`, the last event of its call."""
         self.was_unauthenticated = isinstance(error, AuthenticationFailed)
         self._consumer.end_call(self.call_id)
-        if isinstance(error, ClientStalled):
+        if isinstance(error, ClientStalled) and self._kept is None:
             self._consumer.give_up()
             return
         await self._gathering.flush()
@@ -352,4 +403,4 @@ class SocketSink:
             event["limits"] = limit_object(exchange.limits)
         if receipt is not None:
             event["tollkeeper"] = receipt_body(receipt)
-        await self._consumer.send_event(event)
+        await self._put(event, is_last=True)

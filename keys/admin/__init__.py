@@ -1,5 +1,5 @@
-"""Plans. The pages of customers and API keys show more than this app knows: `billing` and `gateway` register them."""
+"""Plans and flags. Pages of customers and keys show more than this app knows: `billing` and `gateway` register them."""
 
-from keys.admin import plans
+from keys.admin import features, plans
 
-__all__ = ["plans"]
+__all__ = ["features", "plans"]

@@ -90,6 +90,7 @@ class ApiKeyAdmin(LimitTexts, LimitPages[ApiKey]):
                 "fields": (
                     "public_id",
                     "environment_badge",
+                    "api_version_text",
                     "created",
                     "created_by",
                     "family",
@@ -105,6 +106,7 @@ class ApiKeyAdmin(LimitTexts, LimitPages[ApiKey]):
         "state_detail",
         "public_id",
         "environment_badge",
+        "api_version_text",
         "created",
         "created_by",
         "family",
@@ -196,6 +198,10 @@ class ApiKeyAdmin(LimitTexts, LimitPages[ApiKey]):
     @admin.display(description="Environment")
     def environment_badge(self, key: ApiKey) -> SafeString:
         return badge(key.get_environment_display(), "info" if key.environment == KeyEnvironment.LIVE else "neutral")
+
+    @admin.display(description="API version")
+    def api_version_text(self, key: ApiKey) -> str:
+        return key.api_version or "the newest, once it calls"
 
     @admin.display(description="Last used", ordering="last_used_at")
     def last_used(self, key: ApiKey) -> SafeString | str:
@@ -302,7 +308,7 @@ class ApiKeyAdmin(LimitTexts, LimitPages[ApiKey]):
         key = ApiKey.objects.filter(pk=object_id).first()
         state = "revoked" if key is None else key.state()
         hidden = {"active": set(), "rotated": {"rotate"}, "expired": {"rotate", "raise-limit"}}.get(
-            state, {"rotate", "raise-limit", "revoke"}
+            state, {"rotate", "raise-limit", "revoke", "api-version"}
         )
         return [a for a in super().get_actions_detail(request, object_id) if a.path not in hidden]
 

@@ -16,6 +16,7 @@ from unfold.enums import ActionVariant
 from common.admin_base import adopt, page_action
 from common.admin_display import admin_link, admin_url, badge, code, utc
 from common.admin_pages import FormPage, Panel, run_form_page
+from keys.admin.features import flags_panel
 from keys.admin.key_states import state_badge
 from keys.admin.limit_pages import LimitPages
 from keys.admin.limits import EXPLAIN_CUSTOMER, LimitTexts, limit_fieldsets, limits_of, show_inherited
@@ -101,7 +102,7 @@ class CustomerAdmin(LimitTexts, LimitPages[Customer]):
 
     def read_customer_context(self, customer: Customer) -> dict[str, Any]:
         """Return what the page shows beside the form."""
-        return {"panels": [_keys_panel(customer)]}
+        return {"panels": [_keys_panel(customer), flags_panel(customer)]}
 
     # ---- actions
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -67,10 +67,15 @@ class Socket:
 
 @asynccontextmanager
 async def open_socket(
-    server: Server, caller: Caller | None = None, *, expect_ready: bool = True, **options: Any
+    server: Server,
+    caller: Caller | None = None,
+    *,
+    expect_ready: bool = True,
+    extra_headers: Mapping[str, str] | None = None,
+    **options: Any,
 ) -> AsyncIterator[Socket]:
     """Open a socket; with a caller it is authenticated by header, and `ready` has been read."""
-    headers = caller.headers if caller is not None else {}
+    headers = (caller.headers if caller is not None else {}) | dict(extra_headers or {})
     async with connect(server.socket_url, additional_headers=headers, proxy=None, **options) as connection:
         socket = Socket(connection)
         if caller is not None and expect_ready:

@@ -163,6 +163,23 @@ async def test_with_drain_a_whole_answer_that_nobody_waits_for_is_billed(platfor
     assert seen.outcome is Outcome.COMPLETED
 
 
+@pytest.mark.parametrize("bound", ["idle_timeout_seconds", "total_timeout_seconds"])
+async def test_with_drain_an_upstream_that_does_not_end_is_left_within_its_bounds(
+    platform: Platform, bound: str
+) -> None:
+    model = platform.make_model(upstream={"on_disconnect": OnDisconnect.DRAIN, bound: 1.0})
+    caller = platform.make_caller(model=model)
+    behaviour = Behaviour(hold_at=2) if bound.startswith("idle") else Behaviour(endless=True, event_delay_seconds=0.05)
+    platform.upstream.queue(behaviour, target=caller.model)
+    async with calling(platform, caller, "sse", 2) as client:
+        await leave(platform, client)
+    record = await asyncio.to_thread(platform.settle_one, caller)
+    assert (record.status, record.error_code) == (UsageStatus.INTERRUPTED, "upstream_timeout")
+    assert (record.source, record.input_tokens) == (UsageSource.ESTIMATED, INPUT_TOKENS)
+    assert record.charged_nanousd == record.input_tokens * 1_000 + record.output_tokens * 4_000 > 0
+    await asyncio.to_thread(platform.upstream.wait_for_disconnect)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_client_that_leaves_after_the_last_byte_has_a_completed_call(platform: Platform, stream: bool) -> None:
     caller = make_caller(platform, OnDisconnect.STOP)

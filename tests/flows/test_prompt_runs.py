@@ -80,7 +80,8 @@ async def test_a_run_answers_with_text_version_usage_and_cost(platform: Platform
     record = platform.settle_one(caller)
     body = answer.body
     assert body.keys() == {
-        "id", "output", "finish_reason", "prompt", "model", "usage", "cost", "timing", "attempts", "quality",
+        "id", "output", "finish_reason", "prompt", "model", "usage", "cost_usd", "balance_usd", "timing_ms", "attempts",
+        "quality",
     }  # fmt: skip
     assert (body["id"], body["output"], body["model"]) == (record.request_id, TEXT, caller.model)
     assert body["prompt"] == {"name": name, "version": "1.0.0", "label": "production"}
@@ -89,7 +90,7 @@ async def test_a_run_answers_with_text_version_usage_and_cost(platform: Platform
         "output_tokens": record.output_tokens,
         "source": "provider",
     }
-    assert body["cost"]["usd"] == answer.headers["x-cost-usd"]
+    assert body["cost_usd"] == answer.headers["x-cost-usd"]
     assert [attempt["outcome"] for attempt in body["attempts"]] == ["valid"]
     assert answer.headers["x-prompt"] == f"{name}@1.0.0"
     assert (record.operation, record.prompt, record.prompt_version) == ("prompts.runs", name, "1.0.0")

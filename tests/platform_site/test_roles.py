@@ -28,6 +28,7 @@ from gateway.attempt_rows import NewAttempt, write_attempts
 from gateway.guard_rows import GuardNotes, freeze_notes, write_findings
 from gateway.guards.values import Action, Finding
 from gateway.models import Upstream
+from keys.flagging import set_feature
 from keys.models import AuditEvent, Customer
 from platform_site.roles import BUILT_IN, ROLES, write_roles
 from tests.admitting import run
@@ -43,20 +44,21 @@ _MONEY = {
     *("billing.alert", "billing.usagearchive", "billing.reconciliationrun"),
 }
 _KEYS = {"keys.apikey", "keys.customer", "keys.plan"}
+_FLAGS = {"keys.featurerule"}
 _GATEWAY = {
     *("gateway.callattempt", "gateway.deployment", "gateway.model"),
     *("gateway.guarddecision", "gateway.guardpolicy", "gateway.refusal", "gateway.upstream", "gateway.worker"),
 }
 _CATALOGUE = {"gateway.deployment", "gateway.guardpolicy", "gateway.model", "gateway.upstream"}
 VIEWS = {
-    "Operator": _MONEY | _KEYS | _GATEWAY,
+    "Operator": _MONEY | _KEYS | _FLAGS | _GATEWAY,
     "Prompt editor": {"gateway.model"},
     "Finance": _MONEY | _KEYS | {"gateway.model"},
-    "Auditor": _MONEY | _KEYS | _GATEWAY | {"keys.auditevent", "auth.user", "auth.group"},
+    "Auditor": _MONEY | _KEYS | _FLAGS | _GATEWAY | {"keys.auditevent", "auth.user", "auth.group"},
     "nobody": set[str](),
 }
 ADDS = {
-    "Operator": {"keys.apikey", "keys.customer", "keys.plan", *_CATALOGUE},
+    "Operator": {"keys.apikey", "keys.customer", "keys.plan", *_FLAGS, *_CATALOGUE},
     "Finance": {"billing.priceversion", "billing.priceterms", "billing.exportschedule"},
 }
 CHANGES = {
@@ -122,6 +124,7 @@ def fill() -> None:
     )
     assert found is not None
     write_findings(Sql(connection), [found], now_us=to_us(datetime.now(UTC)))
+    set_feature(feature="uniform_names", is_on=True, reason="for a test")
     publish_terms(customer_id=call.customer_id, markup_basis_points=1_000, author="tests")
     order_movement(
         Order(
@@ -181,6 +184,8 @@ def test_each_role_adds_changes_and_deletes_only_what_it_is_for(role: str) -> No
         ("keys.customer", "suspend", {"Operator"}),
         ("keys.customer", "reactivate", {"Operator"}),
         ("keys.apikey", "revoke", {"Operator"}),
+        ("keys.apikey", "api-version", {"Operator"}),
+        ("keys.featurerule", "end", {"Operator"}),
         ("gateway.model", "publish-price", {"Finance"}),
         ("gateway.model", "plan", {"Operator", "Prompt editor", "Finance", "Auditor"}),
         ("gateway.upstream", "test-connection", {"Operator"}),

@@ -4,13 +4,13 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
 
 from billing.accounts import get_balance
 from billing.models import Hold, Transfer, UsageRecord, UsageSource, UsageStatus
 from billing.tokens import TOKEN_CLASSES, TokenCounts
 from common.clock import FrozenClock, from_us
-from common.sql import DurableTransaction
+from common.sql import DurableTransaction, Sql
 from gateway.admission import batch
 from gateway.admission.batch import BatchContext
 from gateway.admission.commands import (
@@ -21,9 +21,11 @@ from gateway.admission.commands import (
     NoteProgress,
     Refused,
     Settled,
+    Stale,
 )
 from gateway.models import Worker
 from keys.models import ApiKey, LimitState
+from keys.pinning import pin_new_keys
 from tests.admitting import assert_books_agree, make_context, run
 from tests.conftest import NOON_US
 from tests.factories import FundedCall, funded_call
@@ -138,6 +140,34 @@ def test_the_last_use_of_a_key_is_noted_once_a_minute(context: BatchContext, clo
 
 
 # ---- exactly once
+
+
+def test_the_first_admitted_call_pins_its_key_once_and_a_refused_one_does_not(
+    context: BatchContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pinned: list[list[int]] = []
+
+    def note(sql: Sql, key_ids: list[int], api_version: str) -> None:
+        pinned.append(key_ids)
+        pin_new_keys(sql, key_ids, api_version)
+
+    monkeypatch.setattr(batch, "pin_new_keys", note)
+    call = funded_call(credit_nanousd=1_000)
+    key = ApiKey.objects.get(pk=call.principal.key_id)
+    (refused,) = run(call.admit(amount_nanousd=2_000)._replace(pin="2026-11-21"), context=context)
+    assert isinstance(refused, Refused)
+    run(*[call.admit(amount_nanousd=1)._replace(pin="2026-11-21") for _ in range(3)], context=context)
+    assert pinned == [[key.pk]]
+    key.refresh_from_db()
+    assert key.api_version == "2026-11-21"
+    # The snapshot is outdated by its own pin: the next question is asked anew, and pins nothing.
+    (stale,) = run(call.admit()._replace(pin="2030-01-01"), context=context)
+    assert isinstance(stale, Stale)
+    assert stale.principal is not None
+    assert stale.principal.api_version == "2026-11-21"
+    pin_new_keys(Sql(connection), [key.pk], "2030-01-01")
+    key.refresh_from_db()
+    assert key.api_version == "2026-11-21"
 
 
 @pytest.mark.parametrize("together", [True, False])

@@ -52,13 +52,13 @@ def _principal(
     """Return the snapshot of a row with these limits."""
     key_columns = (
         *(1, "hmac", "key_1", "tk_live_abcde", "k", "live", '["chat:write"]', "[]", "[]", "[]"),
-        *(None, revoked_at, None, None, None),
+        *(None, revoked_at, None, None, None, "2026-11-21"),
     )
     customer_columns = (1, "cus_1", "Acme", status, 1, "plan", True)
     key_values = tuple(getattr(key or LimitValues(), column) for column in LIMIT_COLUMNS)
     customer_values = tuple(getattr(customer or LimitValues(), column) for column in LIMIT_COLUMNS)
     return principal_of_row(
-        key_columns + customer_columns + key_values + customer_values + (None,) * len(LIMIT_COLUMNS) + ((), ())
+        key_columns + customer_columns + key_values + customer_values + (None,) * len(LIMIT_COLUMNS) + ((), (), ())
     )
 
 

@@ -175,7 +175,7 @@ def test_groups_sum_by_day_model_and_key(key: IssuedKey, read: Read) -> None:
     total = {"calls": 3, "input_tokens": 6, "output_tokens": 5, "charged_usd": "0.000000009"}
     assert read(group_by="day", **span) == [{"day": "2026-11-20", **first}, {"day": "2026-11-21", **second}]
     assert read(group_by="model", **span) == [{"model": model, **total}]
-    assert read(group_by="key", **span) == [{"key": key.key.public_id, **total}]
+    assert read(group_by="key", **span) == [{"api_key": key.key.public_id, **total}]
 
 
 def test_a_call_that_was_lost_and_answered_late_is_told_apart(client: Client, key: IssuedKey) -> None:
