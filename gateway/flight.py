@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from common.errors import TollkeeperError
+from gateway.caching.entries import CachedAnswer
 from gateway.calls import Attempt, Exchange, Receipt
 from gateway.control import CallControl
 from gateway.runtime import Runtime
@@ -63,6 +64,8 @@ class Flight:
     added_input_tokens: int = 0
     # Of the earlier attempts.
     upstream_seconds: float = 0
+    # The answer that another call has fetched and this one shares.
+    reused: CachedAnswer | None = None
 
     @property
     def answers(self) -> list[Attempt]:

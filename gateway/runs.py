@@ -53,6 +53,13 @@ class RunAttempt(BaseModel):
     problems: list[str] = Field(default_factory=list, description="Why it was not valid.")
 
 
+class RunCache(BaseModel):
+    """What the response cache did."""
+
+    state: Literal["hit", "coalesced", "miss", "bypass"]
+    age_seconds: int | None = Field(description="Of a cached answer.")
+
+
 class PromptRun(BaseModel):
     """The answer of a prompt run; `output` is text, or the object that fits the prompt's output schema."""
 
@@ -64,7 +71,8 @@ class PromptRun(BaseModel):
     usage: RunUsage
     cost: RunCost
     timing: RunTiming
-    attempts: list[RunAttempt]
+    attempts: list[RunAttempt] = Field(description="None of an answer that another call had fetched.")
+    cache: RunCache | None = Field(default=None, description="Left out: the cache had no part in it.")
 
 
 class RunEvent(BaseModel):

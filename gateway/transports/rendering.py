@@ -24,6 +24,10 @@ def exchange_lines(exchange: Exchange) -> str:
         lines += _prompt_lines(exchange.prompt_mark, is_deprecation_told=is_key_deprecated)
     if exchange.replayed is not None:
         lines += "idempotent-replayed: true\r\n"
+    elif exchange.cache_state:
+        lines += f"x-cache: {exchange.cache_state}\r\n"
+        if exchange.reused is not None:
+            lines += f"age: {exchange.cache_age_seconds}\r\n"
     if exchange.dropped_messages:
         lines += f"x-truncated-messages: {exchange.dropped_messages}\r\n"
     if exchange.plan is not None:
@@ -93,6 +97,8 @@ def receipt_body(receipt: Receipt) -> dict[str, Any]:
             "overhead": round(receipt.overhead_ms, 2),
         },
     }
+    if receipt.cache:
+        body["cache"] = {"state": receipt.cache, "age_seconds": receipt.cache_age_seconds}
     if receipt.dropped_messages:
         body["truncation"] = {"dropped_messages": receipt.dropped_messages}
     if receipt.attempts:
@@ -124,7 +130,8 @@ def run_body(exchange: Exchange, receipt: Receipt) -> dict[str, Any]:
         "usage": told["usage"],
         "cost": {"usd": told["cost_usd"], "balance_usd": told["balance_usd"]},
         "timing": told["timing_ms"],
-        "attempts": told["attempts"],
+        "attempts": told.get("attempts", []),
+        **({"cache": told["cache"]} if receipt.cache else {}),
     }
 
 

@@ -198,6 +198,8 @@ class StreamConsumer(AsyncWebsocketConsumer):
             has_own_events=True,
             client_address=self._address,
             headers=self._headers,
+            # Its own: browsers send a Cache-Control with the handshake, which is not about answers.
+            cache_control=_cache_control(message),
         )
         sink = SocketSink(self, call_id, self._runtime.pulse)
         error: TollkeeperError | None = None
@@ -255,6 +257,13 @@ def _prompt_name(message: dict[str, Any]) -> str:
     return name
 
 
+def _cache_control(message: dict[str, Any]) -> str:
+    text = message.get("cache_control", "")
+    if not isinstance(text, str):
+        raise InvalidRequest("'cache_control' is a text like 'max-age=3600'.", param="cache_control")
+    return text
+
+
 class SocketSink:
     """One call's events on a socket."""
 
@@ -281,6 +290,7 @@ class SocketSink:
                 "model": exchange.plan.model.name,
                 "upstream": exchange.deployment.upstream.name if exchange.deployment else None,
                 **({"prompt": prompt_body(exchange.prompt_mark)} if exchange.prompt_mark is not None else {}),
+                **({"cache": exchange.cache_state} if exchange.cache_state and exchange.replayed is None else {}),
                 "limits": limit_object(exchange.limits),
             }
         )
