@@ -75,10 +75,21 @@ _MAX_ATTEMPTS = {
     "description": "How often the model may be asked for an answer that fits its JSON Schema. Each attempt is charged.",
     "schema": {"type": "integer", "minimum": 1},
 }
+_CACHE_CONTROL = {
+    "name": "cache-control",
+    "in": "header",
+    "required": False,
+    "description": "`max-age=N`: an answer that the same call had in the last N seconds will do, at the price of a "
+    "reused answer; the answer is kept as long. `no-cache`: ask the model, and keep the answer. `no-store`: neither. "
+    "`only-if-cached`: 504 where there is none.",
+    "schema": {"type": "string"},
+}
 _HEADERS = {
     "x-request-id": "The call's id in usage, ledger and logs.",
     "x-model": "The model that answered.",
     "x-upstream": "The upstream that answered.",
+    "x-cache": "hit, coalesced, miss or bypass, where the response cache has a part in the call.",
+    "age": "Of a cached answer, the seconds since it was made.",
     "x-prompt": "The prompt and its version, where one was called.",
     "x-cost-usd": "What the call cost, an exact decimal. Not on streams: there it is in the last event.",
     "x-balance-usd": "What is available after the call, an exact decimal. Not on streams.",
@@ -200,7 +211,7 @@ def _describe(operation: Operation) -> dict[str, Any]:
         "security": [{"apiKey": []}],
         "x-required-scope": operation.scope.value,
         "x-limits-class": operation.limits_class,
-        "parameters": [*([_PROMPT_NAME] if is_run else []), _MAX_ATTEMPTS],
+        "parameters": [*([_PROMPT_NAME] if is_run else []), _MAX_ATTEMPTS, _CACHE_CONTROL],
         "requestBody": {
             "required": True,
             "content": {

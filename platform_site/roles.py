@@ -38,6 +38,7 @@ ROLES = (
             "gateway.model": _ALL,
             "gateway.deployment": _ALL,
             "gateway.upstream": _ALL,
+            "gateway.cachepurge": ("view", "add"),
         },
     ),
     Role(

@@ -1,5 +1,5 @@
 """Models and upstreams in the admin, and the pages of lower apps that need to know the models."""
 
-from gateway.admin import api_keys, attempts, models, prices, prompts, refusals, upstreams, workers
+from gateway.admin import api_keys, attempts, cache, models, prices, prompts, refusals, upstreams, workers
 
-__all__ = ["api_keys", "attempts", "models", "prices", "prompts", "refusals", "upstreams", "workers"]
+__all__ = ["api_keys", "attempts", "cache", "models", "prices", "prompts", "refusals", "upstreams", "workers"]

@@ -25,6 +25,8 @@ from billing.terms import publish_terms
 from common.clock import to_us
 from common.sql import Sql
 from gateway.attempt_rows import NewAttempt, write_attempts
+from gateway.cache_models import PurgeScope
+from gateway.caching.purging import purge_answers
 from gateway.models import Upstream
 from keys.models import AuditEvent, Customer
 from platform_site.roles import BUILT_IN, ROLES, write_roles
@@ -42,7 +44,7 @@ _MONEY = {
 }
 _KEYS = {"keys.apikey", "keys.customer", "keys.plan"}
 _GATEWAY = {
-    *("gateway.callattempt", "gateway.deployment", "gateway.model"),
+    *("gateway.cachepurge", "gateway.callattempt", "gateway.deployment", "gateway.model"),
     *("gateway.refusal", "gateway.upstream", "gateway.worker"),
 }
 _CATALOGUE = {"gateway.deployment", "gateway.model", "gateway.upstream"}
@@ -54,7 +56,7 @@ VIEWS = {
     "nobody": set[str](),
 }
 ADDS = {
-    "Operator": {"keys.apikey", "keys.customer", "keys.plan", *_CATALOGUE},
+    "Operator": {"keys.apikey", "keys.customer", "keys.plan", "gateway.cachepurge", *_CATALOGUE},
     "Finance": {"billing.priceversion", "billing.priceterms", "billing.exportschedule"},
 }
 CHANGES = {
@@ -112,6 +114,7 @@ def fill() -> None:
     write_attempts(Sql(connection), [attempt], now_us=to_us(datetime.now(UTC)))
     run(call.admit(request_id="req_open"))
     run(call.admit(request_id="req_refused", amount_nanousd=10**15))
+    purge_answers(PurgeScope.MODEL, call.model, reason="for a test", author="tests")
     publish_terms(customer_id=call.customer_id, markup_basis_points=1_000, author="tests")
     order_movement(
         Order(
