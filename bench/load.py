@@ -13,15 +13,16 @@ import orjson
 
 from bench.processes import BenchError, Server, read_use
 
-# Every body is different, so that neither a response cache nor the joining of identical calls flatters the
-# figures. An answer is checked only for streams: looking at one costs wrk as much as sending it.
+# Every body is different, so that neither a response cache nor the joining of identical calls flatters the figures,
+# but for a target that says how many there are. An answer is checked only for streams: looking at one costs wrk as much
+# as sending it.
 SCRIPT = """\
 local head, tail = {head}, {tail}
 local number = 0
 wrk.method = "POST"
 {headers}
 function request()
-  number = number + 1
+  number = (number + 1) % {distinct}
   return wrk.format(nil, nil, nil, head .. number .. tail)
 end
 local threads = {{}}
@@ -56,6 +57,8 @@ class Target:
     # The process to take CPU time and memory from; None where only the answers count.
     server: Server | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    # How many different bodies are sent, by turns.
+    distinct: int = 2**53
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +188,7 @@ def _render_script(target: Target, *, stream: bool) -> str:
     return SCRIPT.format(
         head=_quote(head),
         tail=_quote(tail),
+        distinct=target.distinct,
         headers="\n".join(f"wrk.headers[ {_quote(name)} ] = {_quote(value)}" for name, value in headers.items()),
         check=STREAM_CHECK if stream else "",
     )

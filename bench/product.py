@@ -22,6 +22,8 @@ from bench.processes import BenchError, Server, find_free_port, read_log_end, ru
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCH_DATABASE = "tollkeeper_bench"
+# Of its calls each after the first is answered from the cache.
+CACHED_MODEL = "bench-cached"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,7 @@ def declare_bench_catalogue(upstream_urls: Mapping[str, str]) -> str:
                 "context_window": 128_000,
                 "max_output_tokens": 4_096,
                 "deployments": [{"upstream": name}],
+                **({"cache_seconds": 86_400} if name == CACHED_MODEL else {}),
             }
             for name in upstream_urls
         ],
@@ -176,7 +179,7 @@ def _manage(env: dict[str, str], *arguments: str) -> str:
 def _wait_for_answer(product: Product, model: str) -> None:
     """Return once the model answers 200: the port may be open before the product is ready."""
     target = product.target(model)
-    body = build_body(model, text="Is the gate open?", stream=model != "bench-json")
+    body = build_body(model, text="Is the gate open?", stream=model not in ("bench-json", CACHED_MODEL))
     headers = {"content-type": "application/json"} | target.headers
     deadline = time.monotonic() + 30
     while True:

@@ -14,13 +14,14 @@ from bench.mock import Mock, count_calls
 from bench.pacing import build_pace_url
 from bench.passthrough import run_passthrough
 from bench.processes import Server
-from bench.product import Product
+from bench.product import CACHED_MODEL, Product
 from bench.report import Row
 from bench.streams import hold_streams, measure_first_tokens
 
 FIRST_TOKEN_EVENTS = 3
 SLOW_EVENTS = 10
 SLOW_STREAMS = 1_000
+CACHED_BODIES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,7 @@ def list_upstream_urls(mock: Mock, pacing: Server) -> dict[str, str]:
     """Return the base URL of each upstream by its name."""
     return {
         "bench-json": mock.json_url,
+        CACHED_MODEL: mock.json_url,
         "bench-stream": mock.stream_url,
         "bench-first-token": build_pace_url(pacing, interval_ms=10, events=FIRST_TOKEN_EVENTS),
         "bench-slow": build_pace_url(pacing, interval_ms=1_000, events=SLOW_EVENTS),
@@ -80,6 +82,30 @@ def measure_json(bench: Bench) -> list[Row]:
             digits=2,
         ),
         *_list_percentiles(name, product, floor),
+    ]
+    return [replace(row, problems=problems) for row in rows]
+
+
+def measure_cache(bench: Bench) -> list[Row]:
+    """Hits of the response cache: key, limits, budgets and a usage record, and no upstream."""
+    before = count_calls(bench.mock)
+    target = replace(bench.product.target(CACHED_MODEL), distinct=CACHED_BODIES)
+    product = merge_results([_load(bench, target, connections=32) for _ in range(2)])
+    problems = product.problems
+    # Each run has bodies of its own, which its warm-up asks for; to be asked how many calls there were is one of them.
+    calls = count_calls(bench.mock) - before - 1
+    if calls > 2 * CACHED_BODIES:
+        problems = (*problems, f"{calls} calls to the upstream for {2 * CACHED_BODIES} bodies")
+    name = f"cache hit, 32 connections, {bench.label}: "
+    rows = [
+        Row(
+            measure=name + "CPU us/request",
+            product=product.cpu_us_per_request,
+            budget=_unless_postgres(bench, 300),
+            stretch=_unless_postgres(bench, 250),
+        ),
+        Row(measure=name + "requests/s", product=product.requests_per_second),
+        Row(measure=name + "latency p50, ms", product=product.p50_us / 1_000, digits=2),
     ]
     return [replace(row, problems=problems) for row in rows]
 
@@ -146,6 +172,7 @@ def measure_memory(bench: Bench) -> list[Row]:
 SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {
     "memory": measure_memory,
     "json": measure_json,
+    "cache": measure_cache,
     "stream": measure_stream,
     "latency": measure_latency,
 }

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from billing.attempts import unpack_attempts
-from billing.models import MarkupBasis, UsageRecord, UsageSource, UsageStatus
+from billing.models import REUSED_STATES, CacheState, MarkupBasis, UsageRecord, UsageSource, UsageStatus
 from billing.pricing import Price, get_applied_price
 from billing.rates import Processing
+from billing.reuse import cost_of_reuse
 from billing.tokens import TOKEN_CLASSES, TokenCounts
 from common.percents import format_percent
 
@@ -46,6 +47,13 @@ _STATUSES = {
     UsageStatus.INTERRUPTED: "A fault ended the answer after its first byte; what had been relayed is charged.",
     UsageStatus.FAILED: "The call failed before the first byte of an answer.",
     UsageStatus.LOST: "The server died during the call; it was resolved when its hold ran out.",
+}
+
+_CACHE_STATES = {
+    CacheState.HIT: "The answer came from the response cache.",
+    CacheState.COALESCED: "The same call was running already, and its answer was shared.",
+    CacheState.MISS: "The response cache had no answer, so the model was asked.",
+    CacheState.BYPASS: "The caller wanted no earlier answer, so the model was asked.",
 }
 
 _SOURCES = {
@@ -102,11 +110,14 @@ def explain_cost(record: UsageRecord) -> CostExplanation:
         _explain_attempt(price, tokens, processing, is_produced=is_produced and (len(used) == 1 or any(tokens)))
         for tokens in used
     )
+    rounded_nanousd = sum(attempt.rounded_nanousd for attempt in attempts)
+    if record.cache in REUSED_STATES:
+        rounded_nanousd = cost_of_reuse(price.table, total, processing, percent=record.reused_percent)
     return CostExplanation(
         price=price,
         reasons=tuple(_reasons(record, price, used, processing)),
         attempts=attempts,
-        rounded_nanousd=sum(attempt.rounded_nanousd for attempt in attempts),
+        rounded_nanousd=rounded_nanousd,
         cost_nanousd=record.cost_nanousd,
         charged_nanousd=record.charged_nanousd,
     )
@@ -144,6 +155,11 @@ def _reasons(
         yield f"From the price list '{price.price_list}'."
     if price.table.batch and processing is Processing.BATCH:
         yield "The provider processed it at its batch price (flex), so the batch rates apply."
+    if record.cache in REUSED_STATES:
+        yield (
+            f"Another call had fetched the answer, so {record.reused_percent} % of the sum is charged; the provider "
+            "was not asked."
+        )
     if len(attempts) > 1:
         yield f"The model was asked {len(attempts)} times; each time is priced by its own size and rounded for itself."
     bands = price.table.batch if price.table.batch and processing is Processing.BATCH else price.table.standard
@@ -159,6 +175,8 @@ def _reasons(
 def explain_outcome(record: UsageRecord) -> list[str]:
     """Return sentences that say how the call ended, where its counts come from and what was odd."""
     sentences = [_STATUSES[UsageStatus(record.status)], _SOURCES[UsageSource(record.source)]]
+    if record.cache:
+        sentences.append(_CACHE_STATES[CacheState(record.cache)])
     if record.charged_nanousd < record.cost_nanousd:
         sentences.append("Less than the cost was charged: a call is never charged more than was held for it.")
     sentences += [_FLAGS.get(flag, f"Flag: {flag}.") for flag in record.flags.split(",") if flag]

@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from billing.accounts import REVENUE_CODE, customer_account_code
-from billing.models import TransferKind, UsageStatus
+from billing.models import REUSED_STATES, TransferKind, UsageStatus
 from billing.rates import Processing
 from billing.tokens import NO_TOKENS, TOKEN_CLASSES, TokenCounts
 from common.sql import Sql
@@ -68,6 +68,9 @@ class NewTransfer(NamedTuple):
     reason: str = ""
 
 
+_REUSED = frozenset(state.value for state in REUSED_STATES)
+
+
 class NewUsage(NamedTuple):
     """What a call knows of its usage record; columns as in `billing.UsageRecord`."""
 
@@ -107,6 +110,17 @@ class NewUsage(NamedTuple):
     prompt_label: str = ""
     # Packed by `billing.attempts`, where the model was asked several times.
     attempts: str = ""
+    # What the response cache did (`billing.CacheState`), and of a reused answer: which part of its price is charged,
+    # its size, and what the provider would have charged once more.
+    cache: str = ""
+    reused_percent: int = 0
+    reused_bytes: int = 0
+    saved_nanousd: int = 0
+
+    @property
+    def is_reused(self) -> bool:
+        """Return whether another call had fetched the answer: it took nothing from a provider, and from no rate."""
+        return self.cache in _REUSED
 
 
 class BookedUsage(NamedTuple):

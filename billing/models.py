@@ -308,6 +308,17 @@ class UsageSource(models.TextChoices):
     NONE = "none", "Nothing was produced"
 
 
+class CacheState(models.TextChoices):
+    HIT = "hit", "Answered from the cache"
+    COALESCED = "coalesced", "Shared the call of another"
+    MISS = "miss", "Not found, so the model was asked"
+    BYPASS = "bypass", "The caller wanted a fresh answer"
+
+
+# What costs the platform nothing, because another call has fetched it.
+REUSED_STATES = (CacheState.HIT, CacheState.COALESCED)
+
+
 class UsageRecord(AppendOnlyModel):
     """One call, written once at its settlement. Token classes are disjoint; no bodies.
 
@@ -374,6 +385,18 @@ class UsageRecord(AppendOnlyModel):
     attempts = models.TextField(
         blank=True, db_default="", help_text="Tokens of each attempt, where the model was asked several times."
     )
+    cache = models.CharField(
+        max_length=10,
+        choices=CacheState.choices,
+        blank=True,
+        db_default="",
+        help_text="What the response cache did for the call; empty: it was not asked.",
+    )
+    # Of an answer that another call had fetched: which part of the price is its cost, how large it was, and what the
+    # provider would have charged for it once more.
+    reused_percent = models.PositiveSmallIntegerField(default=0, db_default=0)
+    reused_bytes = models.BigIntegerField(default=0, db_default=0)
+    saved_nanousd = models.BigIntegerField(default=0, db_default=0)
 
     class Meta:
         indexes = [
@@ -386,6 +409,8 @@ class UsageRecord(AppendOnlyModel):
                 condition=~Q(prompt=""),
                 name="billing_usage_by_prompt",
             ),
+            # Partial likewise.
+            models.Index(fields=["started_at"], condition=~Q(cache=""), name="billing_usage_by_cache"),
         ]
         constraints = [
             models.UniqueConstraint(fields=["request_id", "sequence"], name="billing_usage_once"),
@@ -405,6 +430,14 @@ class UsageRecord(AppendOnlyModel):
             ),
             models.CheckConstraint(
                 condition=Q(processing__in=[p.value for p in Processing]), name="billing_usage_processing_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(cache__in=["", *CacheState.values]), name="billing_usage_cache_state_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(cache__in=REUSED_STATES, provider_cost_nanousd=0)
+                | ~Q(cache__in=REUSED_STATES) & Q(reused_percent=0, reused_bytes=0, saved_nanousd=0),
+                name="billing_usage_reused_is_not_paid_twice",
             ),
             models.CheckConstraint(
                 condition=Q(charged_nanousd__gte=0) & Q(charged_nanousd__lte=F("cost_nanousd")),

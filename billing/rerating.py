@@ -12,9 +12,10 @@ from django.db import connection
 
 from billing.attempts import cost_of_use, unpack_attempts
 from billing.errors import RerateTooLarge
-from billing.models import Account, UsageSource
+from billing.models import REUSED_STATES, Account, UsageSource
 from billing.pricing import Price, read_price_book
 from billing.rates import Processing
+from billing.reuse import cost_of_reuse
 from billing.tokens import TOKEN_CLASSES, TokenCounts
 from common.clock import to_us
 from common.sql import Row, Sql
@@ -22,7 +23,8 @@ from common.sql import Row, Sql
 _ROWS_A_READ = 5_000
 _STATEMENT = (
     "SELECT started_at, id, customer_id, price_version_id, price_terms_id, processing, source, cost_nanousd,"
-    f" provider_cost_nanousd, attempts, {', '.join(f'{token_class}_tokens' for token_class in TOKEN_CLASSES)}"
+    " provider_cost_nanousd, attempts, cache, reused_percent,"
+    f" {', '.join(f'{token_class}_tokens' for token_class in TOKEN_CLASSES)}"
     " FROM billing_usagerecord WHERE (started_at, id) > (%s, %s) AND started_at < %s AND model = %s"
     f" ORDER BY started_at, id LIMIT {_ROWS_A_READ}"
 )
@@ -76,7 +78,8 @@ def rerate(price: Price, *, start: datetime, end: datetime, most_calls: int | No
     total = RerateSum()
     others = 0
     for row in _calls(sql, price.model, start, end):
-        customer_id, version_id, terms_id, processed, source, cost, provider_cost, packed, *counts = row[2:]
+        customer_id, version_id, terms_id, processed, source, cost, provider_cost, packed, *rest = row[2:]
+        cache, percent, *counts = rest
         if book.get_version(version_id).price_list != price.price_list:
             others += 1
             continue
@@ -88,8 +91,11 @@ def rerate(price: Price, *, start: datetime, end: datetime, most_calls: int | No
             tokens = TokenCounts(**dict(zip(TOKEN_CLASSES, counts, strict=True)))
             processing = Processing(processed)
             attempts = unpack_attempts(packed)
-            new_cost = cost_of_use(applied.table, tokens, attempts, processing)
-            new_provider_cost = cost_of_use(applied.provider_table, tokens, attempts, processing)
+            if cache in REUSED_STATES:
+                new_cost = cost_of_reuse(applied.table, tokens, processing, percent=percent)
+            else:
+                new_cost = cost_of_use(applied.table, tokens, attempts, processing)
+                new_provider_cost = cost_of_use(applied.provider_table, tokens, attempts, processing)
         for sums in (total, by_customer.setdefault(customer_id, RerateSum())):
             sums.calls += 1
             sums.cost_nanousd += cost

@@ -34,6 +34,7 @@ class UsageSelection:
     api_key: str | None = None
     status: str | None = None
     prompt: str | None = None
+    cache: str | None = None
     group_by: UsageGroup = UsageGroup.NONE
     limit: int = 100
     # Records with an id below this one: the cursor of the next page.
@@ -79,11 +80,11 @@ _GROUP_NAMES = {UsageGroup.DAY: "day", UsageGroup.MODEL: "model", UsageGroup.KEY
 def group_usage(customer_id: int, selection: UsageSelection) -> list[dict[str, Any]]:
     """Return sums of a customer's usage by day, model or key: calls, tokens, charged USD; exact.
 
-    Archived calls are in them too, but for a selection by status, which is not known of them any more.
+    Archived calls are in them too, but for a selection by status or cache, which are not known of them any more.
     """
     sums: dict[str, Counter[str]] = {}
     for source in usage_sources(selection.start, selection.end):
-        if source.has_calls or selection.status is None:
+        if source.has_calls or (selection.status is None and selection.cache is None):
             for row in _group_source(customer_id, selection, source):
                 group = str(row.pop("group"))
                 sums.setdefault(group, Counter()).update({name: int(value) for name, value in row.items()})
@@ -143,4 +144,6 @@ def _narrow(found: QuerySet[Any], selection: UsageSelection) -> QuerySet[Any]:
         found = found.filter(status=selection.status)
     if selection.prompt is not None:
         found = found.filter(prompt=selection.prompt)
+    if selection.cache is not None:
+        found = found.filter(cache=selection.cache)
     return found

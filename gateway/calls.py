@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from billing.pricing import Price
 from billing.tokens import NO_TOKENS, TokenCounts
 from common.ids import make_id
-from gateway.admission.commands import Admitted, Replayed
+from gateway.admission.commands import Admitted, Replayed, Reused
+from gateway.caching.entries import CachedAnswer
 from gateway.catalogue import DeploymentEntry, ModelEntry
 from gateway.chat.counting import InputCount
 from gateway.guards.screening import Screening
@@ -84,6 +85,17 @@ class Plan(NamedTuple):
     alternatives: tuple["Plan", ...] = ()
 
 
+class Caching(NamedTuple):
+    """How a call takes part in the response cache."""
+
+    key: bytes
+    # For how long its answer is kept, and how old an earlier one may be.
+    keep_seconds: int
+    within_seconds: int
+    # An earlier answer will do, or that of another call which is still running.
+    may_reuse: bool
+
+
 class Ending(StrEnum):
     """How the upstream's part of a call ended; the values are those of `billing.UsageStatus`."""
 
@@ -139,6 +151,9 @@ class Receipt(NamedTuple):
     quality: Quality = NO_QUALITY
     # What content rules found: rule, action, how often.
     guard: tuple[tuple[str, str, int], ...] = ()
+    # See `billing.CacheState`; empty: the response cache had no part in it. The age is that of a cached answer.
+    cache: str = ""
+    cache_age_seconds: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -159,6 +174,8 @@ class Exchange:
     client_address: str | None = None
     # By name in lower case; on a WebSocket those of the handshake.
     headers: Mapping[bytes, bytes] = field(default_factory=dict)
+    # What it says about cached answers: a header, or a field of a WebSocket message.
+    cache_control: str = ""
     request_id: str = field(default_factory=lambda: make_id("req"))
     started: float = field(default_factory=perf_counter)
     # -- authenticate
@@ -177,12 +194,20 @@ class Exchange:
     # -- resolve
     dropped_messages: int = 0
     plan: Plan | None = None
+    # -- recall
+    caching: Caching | None = None
+    cache_state: str = ""
+    # The answer that is known already.
+    cached: CachedAnswer | None = None
+    cache_age_seconds: int | None = None
     # -- reuse
     claim: Claim | None = None
     # The answer of an earlier call with the same key; nothing of this one is carried out.
     replayed: Replayed | None = None
     # -- admit
     admitted: Admitted | None = None
+    # In the place of an admission: the answer that is known is booked.
+    reused: Reused | None = None
     limits: tuple[LimitReading, ...] = ()
     # Admission has written down why it refused.
     is_refusal_recorded: bool = False

@@ -3,7 +3,8 @@
 Read by the clerk when the generation number moved (see `common.generations`), handed to the request path whole.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from billing.pricing import PriceBook, read_price_book
 from common.sql import Sql
@@ -76,6 +77,11 @@ class ModelEntry:
     retry_wait_seconds: float = 5.0
     attempts_seconds: float = 120.0
     hedge_after_ms: int | None = None
+    # See `gateway.stages.recall`.
+    cache_seconds: int = 0
+    cache_limit_seconds: int = 0
+    cache_is_shared: bool = False
+    reused_price_percent: int = 0
 
     def scale_tokens(self, counted: int) -> int:
         """Return the upper bound of what this model's tokenizer makes of so many tokens of our count."""
@@ -100,6 +106,8 @@ class Catalogue:
     prompts: PromptBook = EMPTY_BOOK
     # None: nobody's calls are checked.
     guards: GuardBook | None = None
+    # How often cached answers were purged, by scope and subject ("model:gpt", "customer:7", "all:").
+    purges: Mapping[str, int] = field(default_factory=dict)
 
 
 EMPTY_CATALOGUE = Catalogue(generation=-1, models={}, prices=PriceBook(()))
@@ -137,6 +145,10 @@ _MODEL_COLUMNS = (
     "retry_wait_seconds",
     "attempts_seconds",
     "hedge_after_ms",
+    "cache_seconds",
+    "cache_limit_seconds",
+    "cache_is_shared",
+    "reused_price_percent",
 )
 _DEPLOYMENT_COLUMNS = (
     "id",
@@ -147,6 +159,7 @@ _DEPLOYMENT_COLUMNS = (
     "input_cost_nanousd",
     "output_cost_nanousd",
 )
+_PURGES = "SELECT scope, subject, count FROM gateway_cachepurge"
 
 
 def read_generation(sql: Sql) -> int:
@@ -197,4 +210,5 @@ def read_catalogue(sql: Sql, previous: Catalogue = EMPTY_CATALOGUE) -> Catalogue
         largest_window=max((model.context_window for model in models.values()), default=0),
         prompts=read_prompt_book(sql, previous.prompts),
         guards=read_guard_book(sql),
+        purges={f"{row[0]}:{row[1]}": row[2] for row in sql.rows(_PURGES)},
     )

@@ -233,6 +233,31 @@ class IdempotencyAnswerLost(Conflict):
         )
 
 
+class CacheControlInvalid(InvalidRequest):
+    code = "invalid_cache_control"
+    summary = "What the call says about cached answers cannot be meant."
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, param="cache-control")
+
+
+class AnswerNotCached(TollkeeperError):
+    code = "answer_not_cached"
+    # RFC 9111, section 5.2.1.7.
+    status = 504
+    type = "invalid_request_error"
+    # The same call finds as little, until somebody makes it without the directive.
+    retryable = False
+    summary = "The call asked for a cached answer only, and there is none."
+
+    def __init__(self) -> None:
+        super().__init__(
+            "There is no cached answer to this call that is young enough. Send it without 'only-if-cached' to have the "
+            "model asked.",
+            param="cache-control",
+        )
+
+
 class ServerDraining(Unavailable):
     code = "server_draining"
     summary = "This process is shutting down."

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from common.errors import TollkeeperError
+from gateway.caching.entries import CachedAnswer
 from gateway.calls import Attempt, Exchange, Receipt
 from gateway.control import CallControl
 from gateway.runtime import Runtime
@@ -65,6 +66,8 @@ class Flight:
     upstream_seconds: float = 0
     # The present attempt finds out whether a deployment answers again, and may take until then (the clerk's clock).
     trial_until_us: int = 0
+    # The answer that another call has fetched and this one shares.
+    reused: CachedAnswer | None = None
 
     @property
     def answers(self) -> list[Attempt]:

@@ -5,8 +5,10 @@ from django.db import models
 from django.db.models import Q
 
 from common.generations import CatalogueModel, HealthModel
-from gateway import answer_models, guard_models  # noqa: F401 - Django finds the models of an app here
+from gateway import answer_models, cache_models, guard_models  # noqa: F401 - Django finds the models of an app here
 
+# Thirty days: what is older is no answer to the same question any more.
+MAX_CACHE_SECONDS = 2_592_000
 # A model's name stands in headers and file names.
 is_header_safe = RegexValidator(r"^[!-~]+\Z", "Use printable ASCII characters without spaces.")
 
@@ -167,11 +169,39 @@ class Model(CatalogueModel):
         help_text="After so long without a first token the next deployment is asked as well, and the first that "
         "answers is taken. Both cost the platform money. Empty: never.",
     )
+    cache_seconds = models.PositiveIntegerField(
+        "Reuse answers for, seconds",
+        default=0,
+        help_text="How old an answer may be that the same call gets again. 0: only calls that ask for it "
+        "(Cache-Control: max-age) get an earlier answer.",
+    )
+    cache_limit_seconds = models.PositiveIntegerField(
+        "Callers may ask for, seconds",
+        default=86_400,
+        help_text="The oldest answer that a caller, or a prompt, may ask for. 0: answers of this model are never kept.",
+    )
+    cache_is_shared = models.BooleanField(
+        "Share between customers",
+        default=False,
+        help_text="An answer to one customer is also given to others who ask word for word the same. Only for models "
+        "whose calls hold nothing of a customer's own.",
+    )
+    reused_price_percent = models.PositiveSmallIntegerField(
+        "Price of a reused answer, percent",
+        default=0,
+        help_text="Of what the call would have cost at its provider. 0: free. A plan can have its own.",
+    )
     is_active = models.BooleanField(default=True)
     created_at = models.DateTimeField(editable=False)
 
     class Meta:
         constraints = [
+            models.CheckConstraint(
+                condition=Q(cache_limit_seconds__lte=MAX_CACHE_SECONDS)
+                & Q(cache_seconds__lte=models.F("cache_limit_seconds"))
+                & Q(reused_price_percent__lte=100),
+                name="gateway_model_cache_sane",
+            ),
             models.CheckConstraint(
                 condition=Q(context_window__gt=0)
                 & Q(max_output_tokens__gt=0)

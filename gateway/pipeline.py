@@ -1,10 +1,11 @@
 """The way of one call, stage by stage. Reads like the list in the architecture:
 
-authenticate, parse, screen (content rules), fill (prompts), resolve, guard, reuse, shed, admit, fulfil (call and relay,
-as often as it takes), settle.
+authenticate, parse, screen (content rules), fill (prompts), resolve, guard, recall (an answer that is known), reuse,
+shed, admit, share (with who asks the same), fulfil (call and relay, as often as it takes), settle.
 """
 
 import logging
+from collections.abc import Awaitable, Callable
 
 from common.errors import InternalError, TollkeeperError
 from gateway.abuse import count_failure
@@ -26,12 +27,14 @@ from gateway.stages.fill import fill
 from gateway.stages.fulfil import fulfil
 from gateway.stages.guard import guard
 from gateway.stages.parse import parse
+from gateway.stages.recall import recall, serve_cached
 from gateway.stages.record import record_refusal
 from gateway.stages.relay import CLIENT_PHASE
 from gateway.stages.resolve import resolve
 from gateway.stages.reuse import read_claim, replay
 from gateway.stages.screen import screen
 from gateway.stages.settle import settle
+from gateway.stages.share import share
 from gateway.stages.shed import shed
 from gateway.stages.truncate import truncate
 from gateway.structured.errors import OutputError
@@ -60,7 +63,9 @@ async def run_call(runtime: Runtime, exchange: Exchange, control: CallControl, s
         await sink.fail(exchange, InternalError(internal_detail=repr(error)), None)
     else:
         if exchange.replayed is not None:
-            await replay(exchange, sink)
+            await _answer_at_once(runtime, exchange, control, sink, replay)
+        elif exchange.reused is not None:
+            await _answer_at_once(runtime, exchange, control, sink, serve_cached)
         else:
             await _carry_out(runtime, exchange, control, sink)
     finally:
@@ -109,16 +114,33 @@ async def _resolve(runtime: Runtime, exchange: Exchange) -> None:
             raise
         resolve(exchange, runtime.clerk.catalogue, runtime.breakers, now_us)
         guard(exchange, now_us)
+    await recall(runtime, exchange)
+
+
+async def _answer_at_once(
+    runtime: Runtime,
+    exchange: Exchange,
+    control: CallControl,
+    sink: Sink,
+    send: Callable[[Exchange, Sink], Awaitable[None]],
+) -> None:
+    """Send an answer that is known and booked, within the time that a client has."""
+    try:
+        with control.within(CLIENT_PHASE, _patience(runtime)):
+            await send(exchange, sink)
+    except DeadlinePassed:
+        await sink.fail(exchange, ClientStalled(), None)
 
 
 async def _carry_out(runtime: Runtime, exchange: Exchange, control: CallControl, sink: Sink) -> None:
-    recording: list[bytes] | None = None if exchange.claim is None else []
+    caching = exchange.caching
+    recording: list[bytes] | None = None if exchange.claim is None and caching is None else []
     flight = Flight(runtime=runtime, exchange=exchange, control=control, sink=sink, recording=recording)
     body: bytes | None = None
     error: TollkeeperError | None = None
     ending = Ending.COMPLETED
     try:
-        body = await fulfil(flight)
+        body = await (fulfil(flight) if caching is None else share(flight, caching))
     except CallStopped as stopped:
         # That this server goes away is not the client's doing: a call without output then costs nothing.
         ending = _ending_of_fault(sink) if stopped.reason is StopReason.SERVER_STOPPING else Ending.CANCELLED

@@ -72,6 +72,13 @@ class RunFinding(BaseModel):
     count: int
 
 
+class RunCache(BaseModel):
+    """What the response cache did."""
+
+    state: Literal["hit", "coalesced", "miss", "bypass"]
+    age_seconds: int | None = Field(description="Of a cached answer.")
+
+
 class PromptRun(BaseModel):
     """The answer of a prompt run; `output` is text, or the object that fits the prompt's output schema."""
 
@@ -84,9 +91,10 @@ class PromptRun(BaseModel):
     cost_usd: str = Field(description="An exact decimal.")
     balance_usd: str = Field(description="What is available after the run, an exact decimal.")
     timing_ms: RunTiming
-    attempts: list[RunAttempt]
+    attempts: list[RunAttempt] = Field(description="None of an answer that another call had fetched.")
     quality: RunQuality
     guard: list[RunFinding] = Field(default_factory=list, description="What content rules found; absent: nothing.")
+    cache: RunCache | None = Field(default=None, description="Left out: the cache had no part in it.")
 
 
 class RunEvent(BaseModel):

@@ -9,13 +9,15 @@ import hashlib
 import logging
 import secrets
 from collections.abc import Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from django.conf import settings
 
 from gateway.admission.clerk import Clerk
 from gateway.bounds import read_bounds
 from gateway.breakers import Breakers
+from gateway.caching.answers import AnswerCache
+from gateway.caching.keys import KeyMaker
 from gateway.chat.counting import load_vocabulary
 from gateway.chat.parameters import known_parameters
 from gateway.control import CallControl, StopReason
@@ -26,6 +28,10 @@ from gateway.streams.mirror import StreamMirror
 from gateway.streams.pulse import Pulse
 from gateway.upstreams.wire.client import WireClient
 from keys.principals import Principal
+
+if TYPE_CHECKING:
+    # It holds a flight, which knows its runtime.
+    from gateway.caching.shared_calls import SharedCall
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +78,10 @@ class Runtime:
             ),
             _mirror(environment.redis_url, environment.stream_keep_seconds),
         )
+        self.cache_keys = KeyMaker()
+        self.answers: AnswerCache
+        # Those in flight, by customer and key.
+        self.shared_calls: dict[tuple[int, bytes], SharedCall] = {}
         self.loop: asyncio.AbstractEventLoop
         self.upstreams: WireClient
         self.is_draining = False
@@ -105,6 +115,10 @@ class Runtime:
         load_vocabulary()
         known_parameters()
         self.upstreams = WireClient()
+        environment = settings.ENVIRONMENT
+        self.answers = AnswerCache(
+            memory_bytes=environment.cache_memory_mb * 1_000_000, redis_url=environment.redis_url
+        )
         await self.clerk.start()
         self._deadline_keeper = asyncio.create_task(self._keep_deadlines(), name="deadlines")
 
@@ -122,6 +136,7 @@ class Runtime:
         await self.streams.close()
         await self.clerk.stop(timeout_seconds=_SETTLE_GRACE_SECONDS)
         self.upstreams.close()
+        await self.answers.close()
 
     async def end_calls(self, *, within_seconds: float) -> None:
         """Wait for the calls in flight, then stop those that are left and wait for their settlement."""

@@ -96,9 +96,22 @@ class Plan(LimitColumns, PrincipalModel):
         verbose_name="paid",
         help_text="Under load, calls of plans that are not paid wait first; batch calls wait before interactive ones.",
     )
+    reused_price_percent = models.PositiveSmallIntegerField(
+        "Price of a reused answer, percent",
+        null=True,
+        blank=True,
+        help_text="What an answer from the response cache costs, of the price that it would have cost otherwise. "
+        "Empty: as its model says.",
+    )
 
     class Meta:
-        constraints = [_burst_in_range("keys_plan")]
+        constraints = [
+            _burst_in_range("keys_plan"),
+            models.CheckConstraint(
+                condition=Q(reused_price_percent__isnull=True) | Q(reused_price_percent__lte=100),
+                name="keys_plan_reused_price_sane",
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.name

@@ -39,7 +39,7 @@ _KEY_COLUMNS = (
     "api_version",
 )
 _CUSTOMER_COLUMNS = ("id", "public_id", "name", "status")
-_PLAN_COLUMNS = ("id", "slug", "is_paid")
+_PLAN_COLUMNS = ("id", "slug", "is_paid", "reused_price_percent")
 
 _SELECT = (
     "SELECT "
@@ -126,6 +126,8 @@ class Principal:
     plan_id: int
     plan_slug: str
     plan_is_paid: bool
+    # What an answer costs that another call had fetched, of its price; None: what its model says.
+    plan_reused_percent: int | None = None
     # Customer, key, and the keys that made it, the nearest first.
     owners: tuple[LimitOwner, ...]
     owner_names: tuple[str, ...]
@@ -312,7 +314,7 @@ def _chain(makers: Mapping[int, Row], key_id: int | None) -> Iterator[Row]:
 
 def _principal(row: Row) -> Principal:
     key = dict(zip(_KEY_COLUMNS, row, strict=False))
-    customer_id, customer_public_id, customer_name, status, plan_id, plan_slug, plan_is_paid = row[
+    customer_id, customer_public_id, customer_name, status, plan_id, plan_slug, plan_is_paid, reused_percent = row[
         len(_KEY_COLUMNS) : _KEY_LIMITS_AT
     ]
     count = len(LIMIT_COLUMNS)
@@ -353,6 +355,7 @@ def _principal(row: Row) -> Principal:
         plan_id=plan_id,
         plan_slug=plan_slug,
         plan_is_paid=bool(plan_is_paid),
+        plan_reused_percent=reused_percent,
         owners=owners,
         owner_names=tuple(owner.name for owner in owners),
         limits=tuple(owner.limits for owner in owners),

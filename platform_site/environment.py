@@ -215,6 +215,12 @@ class Environment(BaseModel):
     settle_timeout_seconds: float = Field(
         default=10, gt=0, le=120, description="How long an answer waits for its settlement to be durable."
     )
+    cache_memory_mb: int = Field(
+        default=64,
+        ge=0,
+        le=65_536,
+        description="Memory of each process for answers that are reused; the least recently used go first. 0: none.",
+    )
     websocket_calls_limit: int = Field(default=16, ge=1, le=1_000, description="Calls in flight on one WebSocket.")
     stream_keep_seconds: float = Field(
         default=300,

@@ -90,12 +90,23 @@ _RESUMABLE = {
     "description": "Keep the events of the stream, so that GET /v1/streams/{id} can go on with it.",
     "schema": {"type": "boolean"},
 }
+_CACHE_CONTROL = {
+    "name": "cache-control",
+    "in": "header",
+    "required": False,
+    "description": "`max-age=N`: an answer that the same call had in the last N seconds will do, at the price of a "
+    "reused answer; the answer is kept as long. `no-cache`: ask the model, and keep the answer. `no-store`: neither. "
+    "`only-if-cached`: 504 where there is none.",
+    "schema": {"type": "string"},
+}
 _HEADERS = {
     **VERSION_HEADERS,
     "x-stream-id": "The name of a stream that is kept, for GET /v1/streams/{id}.",
     "x-request-id": "The call's id in usage, ledger and logs.",
     "x-model": "The model that answered.",
     "x-upstream": "The upstream that answered.",
+    "x-cache": "hit, coalesced, miss or bypass, where the response cache has a part in the call.",
+    "age": "Of a cached answer, the seconds since it was made.",
     "x-prompt": "The prompt and its version, where one was called.",
     "x-cost-usd": "What the call cost, an exact decimal. Not on streams: there it is in the last event.",
     "x-balance-usd": "What is available after the call, an exact decimal. Not on streams.",
@@ -227,6 +238,7 @@ def _describe(operation: Operation) -> dict[str, Any]:
             *([_PROMPT_NAME] if is_run else []),
             _MAX_ATTEMPTS,
             IDEMPOTENCY_KEY,
+            _CACHE_CONTROL,
             _RESUMABLE,
             VERSION_PARAMETER,
         ],

@@ -44,6 +44,7 @@ ROLES = (
             "gateway.guardassignment": _ALL,
             # To mark them as mistakes; nothing else of them can be changed.
             "gateway.guarddecision": ("view", "change"),
+            "gateway.cachepurge": ("view", "add"),
         },
     ),
     Role(

@@ -96,6 +96,7 @@ _NAVIGATION = [
             },
             _item("Refused calls", "block", "gateway.refusal"),
             _item("Attempts", "alt_route", "gateway.callattempt"),
+            _item("Response cache", "cached", "gateway.cachepurge"),
         ],
     },
     {

@@ -91,6 +91,16 @@ def change_prompt(
     return prompt
 
 
+def set_reuse(*, prompt_id: int, seconds: int | None) -> Prompt:
+    """Set for how long answers to a prompt may be reused; None leaves it to its model, 0 to its callers."""
+    with transaction.atomic():
+        prompt = lock_prompt(prompt_id)
+        if prompt.cache_seconds != seconds:
+            prompt.cache_seconds = seconds
+            prompt.save(update_fields=["cache_seconds"])
+    return prompt
+
+
 def save_draft(
     *,
     prompt_id: int,

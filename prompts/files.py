@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import yaml
 
-from prompts.authoring import change_prompt, create_prompt, save_draft
+from prompts.authoring import change_prompt, create_prompt, save_draft, set_reuse
 from prompts.checks import Check, read_checks, write_checks
 from prompts.content import PromptContent, content_of, read_content
 from prompts.errors import PromptInvalid
@@ -20,7 +20,7 @@ from prompts.models import Prompt, PromptDraft, PromptTestCase
 from prompts.testing import save_test_case
 
 MAX_FILE_CHARACTERS = 1_000_000
-_ABOUT = ("name", "description", "owner", "tags")
+_ABOUT = ("name", "description", "owner", "tags", "cache_seconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +43,8 @@ class PromptFile:
     tags: tuple[str, ...]
     content: PromptContent
     tests: tuple[CaseInFile, ...]
+    # For how long answers may be reused; None: as the model says.
+    cache_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,7 @@ def write_file(prompt: Prompt) -> str:
                 )
                 for case in cases
             ),
+            cache_seconds=prompt.cache_seconds,
         )
     )
 
@@ -88,6 +91,9 @@ def read_file(text: str) -> PromptFile:
     tags = about["tags"] or []
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         raise PromptInvalid("'tags' must be a list of texts.", param="tags")
+    seconds = about["cache_seconds"]
+    if seconds is not None and (type(seconds) is not int or not 0 <= seconds < 2**31):
+        raise PromptInvalid("'cache_seconds' must be a whole number of seconds.", param="cache_seconds")
     return PromptFile(
         name=_text(about["name"], "name"),
         description=_text(about["description"], "description"),
@@ -95,6 +101,7 @@ def read_file(text: str) -> PromptFile:
         tags=tuple(str(tag) for tag in tags),
         content=content_of(data),
         tests=tuple(_read_case(item) for item in tests),
+        cache_seconds=seconds,
     )
 
 
@@ -119,6 +126,7 @@ def push_file(file: PromptFile, *, author: str) -> Pushed:
         change_prompt(prompt_id=prompt.pk, description=file.description, owner=file.owner, tags=file.tags)
         if read_content(PromptDraft.objects.get(prompt=prompt).content).as_json() != file.content.as_json():
             save_draft(prompt_id=prompt.pk, content=file.content, author=author)
+    set_reuse(prompt_id=prompt.pk, seconds=file.cache_seconds)
     known = dict(PromptTestCase.objects.filter(prompt=prompt).values_list("name", "pk"))
     for case in file.tests:
         save_test_case(
@@ -160,6 +168,7 @@ def _dump(file: PromptFile) -> str:
         "description": file.description,
         "owner": file.owner,
         "tags": list(file.tags),
+        "cache_seconds": file.cache_seconds,
         **content,
         "tests": [
             {

@@ -25,6 +25,13 @@ class Prompt(CatalogueModel):
     description = models.TextField(blank=True, help_text="What it is for; shown to callers in the API documents.")
     owner = models.CharField(max_length=150, blank=True, help_text="Who answers for it: a person or a team.")
     tags = models.JSONField(default=list, blank=True)
+    cache_seconds = models.PositiveIntegerField(
+        "Reuse answers for, seconds",
+        null=True,
+        blank=True,
+        help_text="How old an answer may be that a run with the same inputs gets again, within what its model allows. "
+        "0: only runs that ask for it. Empty: as the model says.",
+    )
     created_by = models.CharField(max_length=150, blank=True, editable=False)
     created_at = models.DateTimeField(editable=False)
 

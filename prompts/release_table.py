@@ -48,6 +48,8 @@ class PromptEntry:
     labels: dict[str, LabelEntry]
     # The version of each major that production pointed at last; empty when production was taken back.
     majors: dict[int, VersionEntry]
+    # For how long answers to it may be reused; None: as its model says.
+    cache_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +86,10 @@ def read_release_table(sql: Sql) -> ReleaseTable:
         for row in sql.rows("SELECT version_id, deprecated_at, sunset_at FROM prompts_versiondeprecation")
     }
     prompts = {
-        row[0]: PromptEntry(id=row[0], name=row[1], description=row[2], by_number={}, labels={}, majors={})
-        for row in sql.rows("SELECT id, name, description FROM prompts_prompt ORDER BY name")
+        row[0]: PromptEntry(
+            id=row[0], name=row[1], description=row[2], by_number={}, labels={}, majors={}, cache_seconds=row[3]
+        )
+        for row in sql.rows("SELECT id, name, description, cache_seconds FROM prompts_prompt ORDER BY name")
     }
     versions: dict[int, VersionEntry] = {}
     for row in sql.rows(

@@ -3,7 +3,7 @@
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from billing.models import TransferKind, UsageRecord, UsageStatus
+from billing.models import CacheState, TransferKind, UsageRecord, UsageStatus
 from common.admin_display import Tone, admin_link, badge, code, money, utc
 
 _STATUS_TONES: dict[str, Tone] = {
@@ -20,6 +20,12 @@ _KIND_TONES: dict[str, Tone] = {
     TransferKind.VOID: "neutral",
     TransferKind.EXPIRE: "danger",
 }
+_CACHE_TONES: dict[str, Tone] = {
+    CacheState.HIT: "success",
+    CacheState.COALESCED: "success",
+    CacheState.MISS: "neutral",
+    CacheState.BYPASS: "warning",
+}
 USAGE_HEADERS = ("Time (UTC)", "Request", "Key", "Model", "Tokens in / out", "Cost (USD)", "Status")
 
 
@@ -30,6 +36,13 @@ def status_badge(record: UsageRecord) -> SafeString:
     if not record.error_code:
         return state
     return format_html('{}<div class="tk-error">{}</div>', state, record.error_code)
+
+
+def cache_badge(record: UsageRecord) -> SafeString | str:
+    """Return what the response cache did for the call."""
+    if not record.cache:
+        return "-"
+    return badge(record.cache.capitalize(), _CACHE_TONES[record.cache], title=CacheState(record.cache).label)
 
 
 def kind_badge(kind: str) -> SafeString:

@@ -42,6 +42,7 @@ _COLUMNS = (
     "ttft_ms",
     "total_ms",
     "flags",
+    "cache",
 )
 
 

@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from typing_extensions import override
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter
 
-from billing.admin.display import input_tokens, kind_badge, output_tokens, status_badge, tokens_text
+from billing.admin.display import cache_badge, input_tokens, kind_badge, output_tokens, status_badge, tokens_text
 from billing.admin.filters import ModelNameFilter, RecentFilter, UtcRangeFilter
 from billing.admin.finance import show_finance
 from billing.admin.listed_usage import stream_records
@@ -46,6 +46,7 @@ class UsageRecordAdmin(KeysetModelAdmin[UsageRecord]):
         "tokens",
         "cost",
         "status_badge",
+        "cached",
         "latency",
     )
     list_display_links = ("call",)
@@ -57,6 +58,7 @@ class UsageRecordAdmin(KeysetModelAdmin[UsageRecord]):
         ("customer", AutocompleteSelectFilter),
         ("api_key", AutocompleteSelectFilter),
         ("source", ChoicesDropdownFilter),
+        ("cache", ChoicesDropdownFilter),
     )
     list_select_related = ("customer", "api_key")
     search_fields = ("request_id__exact",)
@@ -120,6 +122,10 @@ class UsageRecordAdmin(KeysetModelAdmin[UsageRecord]):
     @admin.display(description="Status")
     def status_badge(self, record: UsageRecord) -> SafeString:
         return status_badge(record)
+
+    @admin.display(description="Cache")
+    def cached(self, record: UsageRecord) -> SafeString | str:
+        return cache_badge(record)
 
     @admin.display(description="First token / total")
     def latency(self, record: UsageRecord) -> SafeString:
@@ -215,6 +221,7 @@ def _facts(record: UsageRecord) -> list[Fact]:
     label = f" ({record.prompt_label})" if record.prompt_label else ""
     optional = (
         ("Prompt", f"{record.prompt} {record.prompt_version}{label}" if record.prompt else ""),
+        ("Response cache", cache_badge(record) if record.cache else ""),
         ("Finish reason", record.finish_reason),
         ("Error", record.error_code),
         ("End user", record.end_user),

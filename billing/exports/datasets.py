@@ -85,6 +85,10 @@ _USAGE = Dataset(
         *declare("u", _TEXT, "processing", "prompt", "prompt_version", "prompt_label"),
         # Lists of token counts in the order of the classes; empty for a call that asked the model once.
         *declare("u", _TEXT, "attempts"),
+        *declare("u", _TEXT, "cache"),
+        *declare("u", _INTEGER, "reused_percent"),
+        *declare("u", _INTEGER, "reused_bytes", is_internal=True),
+        *declare_amounts("u", "saved", is_internal=True),
     ),
 )
 

@@ -14,7 +14,7 @@ from django.db.models import Count, F, Q, Sum
 from django.db.models.functions import TruncDate
 
 from billing.finance_models import UsageArchive
-from billing.models import UsageRecord, UsageSource
+from billing.models import REUSED_STATES, UsageRecord, UsageSource
 from billing.reconciliation.provider_files import ProviderFile, ProviderUsage
 from billing.reconciliation.report import CheckResult, Difference, Report, conclude
 from billing.tokens import INPUT_CLASSES, OUTPUT_CLASSES
@@ -62,6 +62,8 @@ def _read_ours(first: date, last: date, upstream: str) -> dict[tuple[date, str],
     records = UsageRecord.objects.filter(
         started_at__gte=start, started_at__lt=datetime.combine(last, time(), tzinfo=UTC) + timedelta(days=1)
     ).exclude(source=UsageSource.NONE)
+    # The provider has never heard of these.
+    records = records.exclude(cache__in=REUSED_STATES)
     if upstream:
         records = records.filter(upstream=upstream)
     estimated = Q(source=UsageSource.ESTIMATED)

@@ -4,19 +4,22 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 
 from billing.attempts import cost_of_use, unpack_attempts
-from billing.models import UsageSource
+from billing.models import REUSED_STATES, UsageSource
 from billing.pricing import PriceBook, read_price_book
 from billing.rates import Processing
 from billing.reconciliation.report import MAX_LISTED, CheckResult, Difference, conclude
+from billing.reuse import cost_of_reuse
 from billing.tokens import TOKEN_CLASSES, TokenCounts, add_tokens
 from common.clock import to_us
 from common.sql import Row, Sql
 
 _ROWS_A_READ = 5_000
+_REUSED = frozenset(state.value for state in REUSED_STATES)
 _TOKEN_COLUMNS = ", ".join(f"{token_class}_tokens" for token_class in TOKEN_CLASSES)
 _RECORDS = (
     "SELECT id, request_id, price_version_id, price_terms_id, processing, source, cost_nanousd, charged_nanousd,"
-    f" provider_cost_nanousd, flags, attempts, {_TOKEN_COLUMNS} FROM billing_usagerecord"
+    f" provider_cost_nanousd, flags, attempts, cache, reused_percent, saved_nanousd, {_TOKEN_COLUMNS}"
+    " FROM billing_usagerecord"
     f" WHERE id > %s ORDER BY id LIMIT {_ROWS_A_READ}"
 )
 
@@ -81,7 +84,7 @@ def _records(sql: Sql) -> Iterator[Row]:
 
 def _cost_differences(row: Row, prices: PriceBook) -> Iterator[Difference]:
     record_id, request_id, version_id, terms_id, processed, source, cost, charged, provider_cost, flags, *rest = row
-    packed, *counts = rest
+    packed, cache, percent, saved, *counts = rest
     name = f"usage {record_id} ({request_id})"
     try:
         price = prices.get_applied(version_id, terms_id)
@@ -95,12 +98,19 @@ def _cost_differences(row: Row, prices: PriceBook) -> Iterator[Difference]:
         yield Difference(row=name, what="its tokens", expected=f"the sum of its attempts {packed}", found=str(counts))
     produced = source != UsageSource.NONE.value
     processing = Processing(processed)
-    for what, table, found in (
-        ("cost_nanousd", price.table, cost),
-        ("provider_cost_nanousd", price.provider_table, provider_cost),
+    # A call that produced nothing pays nothing, not even the price of a request.
+    full, provider_full = (
+        cost_of_use(table, tokens, attempts, processing) if produced else 0
+        for table in (price.table, price.provider_table)
+    )
+    is_reused = cache in _REUSED
+    if is_reused and produced:
+        full = cost_of_reuse(price.table, tokens, processing, percent=percent)
+    for what, expected, found in (
+        ("cost_nanousd", full, cost),
+        ("provider_cost_nanousd", 0 if is_reused else provider_full, provider_cost),
+        ("saved_nanousd", provider_full if is_reused else 0, saved),
     ):
-        # A call that produced nothing pays nothing, not even the price of a request.
-        expected = cost_of_use(table, tokens, attempts, processing) if produced else 0
         if found != expected:
             yield Difference(row=name, what=what, expected=expected, found=found)
     if charged < cost and not flags:

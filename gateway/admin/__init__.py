@@ -3,6 +3,7 @@
 from gateway.admin import (
     api_keys,
     attempts,
+    cache,
     guard_decisions,
     guards,
     models,
@@ -16,6 +17,7 @@ from gateway.admin import (
 __all__ = [
     "api_keys",
     "attempts",
+    "cache",
     "guard_decisions",
     "guards",
     "models",

@@ -83,7 +83,7 @@ class ModelAdmin(PlatformModelAdmin[Model]):
     search_fields = ("name", "description")
     ordering = ("name", "id")
     inlines = (DeploymentInline,)
-    actions_detail = ("show_plan", "publish_price")
+    actions_detail = ("show_plan", "publish_price", "purge_answers")
     change_form_outer_after_template = "gateway/admin/panels.html"  # type: ignore[assignment]
     readonly_fields = ("readiness", "price_in_force")
     fieldsets = (
@@ -108,6 +108,15 @@ class ModelAdmin(PlatformModelAdmin[Model]):
                 "fields": ("routing", "retries", "retry_wait_seconds", "attempts_seconds", "hedge_after_ms"),
                 "description": "A call goes on to the next deployment while its client has seen nothing. It is charged "
                 "once, however many attempts it takes.",
+            },
+        ),
+        (
+            "Reusing answers",
+            {
+                "fields": ("cache_seconds", "cache_limit_seconds", "cache_is_shared", "reused_price_percent"),
+                "description": "The same call, word for word, gets the answer that it had. A caller can always ask for "
+                "a fresh one (Cache-Control: no-cache). Each answer is the same to the last letter, also where the "
+                "model would have said something new.",
             },
         ),
     )
@@ -188,6 +197,14 @@ class ModelAdmin(PlatformModelAdmin[Model]):
 
     def has_publish_permission(self, request: HttpRequest, object_id: object = None) -> bool:
         return request.user.has_perm("billing.add_priceversion")
+
+    def has_purge_permission(self, request: HttpRequest, object_id: object = None) -> bool:
+        return request.user.has_perm("gateway.add_cachepurge")
+
+    @page_action(description="Purge cached answers", url_path="purge", icon="cached", permission="purge")
+    def purge_answers(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
+        model = get_object_or_404(Model, pk=object_id)
+        return redirect(f"{admin_url('gateway.cachepurge', 'add')}?scope=model&model={model.name}")
 
     @page_action(description="Publish a price", url_path="publish-price", icon="sell", permission="publish")
     def publish_price(self, request: HttpRequest, object_id: str) -> HttpResponseBase:

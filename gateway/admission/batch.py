@@ -34,6 +34,8 @@ from gateway.admission.commands import (
     NoteProgress,
     NoteRefusal,
     Refused,
+    Reuse,
+    Reused,
     Settle,
     Settled,
 )
@@ -42,6 +44,7 @@ from gateway.admission.decisions import (
     Movement,
     decide_admission,
     decide_late_settlement,
+    decide_reuse,
     decide_settlement,
 )
 from gateway.admission.expiry import usage_of_expired, usage_of_unreadable
@@ -182,8 +185,9 @@ def _run(sql: Sql, commands: Sequence[Command], context: BatchContext) -> list[A
     # After them, so that what a settlement frees of an expired grant is gone before anybody can spend it.
     _expire_grants(sql, state, writes, context)
     for position, command in enumerate(commands):
-        if isinstance(command, Admit):
-            answers[position] = _admit(state, writes, command, context)
+        if isinstance(command, Admit | Reuse):
+            take_on = _admit if isinstance(command, Admit) else _reuse
+            answers[position] = take_on(state, writes, command, context)  # type: ignore[arg-type]
     _find_principals(sql, commands, answers)
     _write(sql, state, writes, context)
     answers |= write_breakers(sql, writes.breakers, now_us=now_us)
@@ -287,15 +291,16 @@ def _lock_state(
     key_ids: set[int] = set()
     claims: set[ClaimKey] = set()
     for command in commands:
-        if isinstance(command, Admit | Settle):
-            customer_ids.add(command.principal.customer_id)
-            owners.update(counter_names(command.principal, command.endpoint_class))
-            if isinstance(command, Admit):
-                key_ids.add(command.principal.key_id)
-                if command.claim is not None:
-                    claims.add((command.principal.customer_id, command.claim.key))
+        asked = command.admit if isinstance(command, Reuse) else command
+        if isinstance(asked, Admit | Settle):
+            customer_ids.add(asked.principal.customer_id)
+            owners.update(counter_names(asked.principal, asked.endpoint_class))
+            if isinstance(asked, Admit):
+                key_ids.add(asked.principal.key_id)
+                if asked.claim is not None:
+                    claims.add((asked.principal.customer_id, asked.claim.key))
             else:
-                hold_ids.append(command.usage.request_id)
+                hold_ids.append(asked.usage.request_id)
     for hold in work.due:
         names, rated_names = counters_of_hold(hold.owners)
         owners.update(names, rated_names)
@@ -408,18 +413,45 @@ def _admit(state: AdmissionState, writes: _Writes, command: Admit, context: Batc
             expires_us=expires_us,
         )
     )
-    if command.claim is not None:
-        new = NewClaim(principal.customer_id, command.claim, command.request_id)
-        writes.claims.append(new)
-        # A repeat in the same batch finds it in flight.
-        state.claims[new.customer_id, new.claim.key] = KnownClaim(
-            new.request_id, new.claim.fingerprint, state.now_us + KEEP_US, None
-        )
-    if state.now_us - context.last_used_us.get(principal.key_id, 0) >= _LAST_USED_EVERY_US:
-        writes.used_keys[principal.key_id] = command.client_address
-    if command.pin:
-        writes.pins.setdefault(command.pin, set()).add(principal.key_id)
+    # A repeat in the same batch finds it in flight.
+    _open_claim(state, writes, command, None)
+    _note_use(state, writes, command, context)
     return answer
+
+
+def _reuse(state: AdmissionState, writes: _Writes, command: Reuse, context: BatchContext) -> Answer:
+    answer, movements = decide_reuse(state, command)
+    if isinstance(answer, Refused):
+        writes.refusals.append(_refusal_of(command.admit, answer))
+    if not isinstance(answer, Reused):
+        return answer
+    writes.has_changed = True
+    writes.movements += movements
+    usage = command.usage._replace(started_us=state.now_us)
+    writes.usage.append(BookedUsage(usage=usage, charged_nanousd=answer.charged_nanousd))
+    _open_claim(state, writes, command.admit, command.answer)
+    if command.answer is not None:
+        writes.finished.append((usage.request_id, command.answer))
+    _note_use(state, writes, command.admit, context)
+    return answer
+
+
+def _open_claim(state: AdmissionState, writes: _Writes, command: Admit, answer: StoredAnswer | None) -> None:
+    if command.claim is None:
+        return
+    new = NewClaim(command.principal.customer_id, command.claim, command.request_id)
+    writes.claims.append(new)
+    state.claims[new.customer_id, new.claim.key] = KnownClaim(
+        new.request_id, new.claim.fingerprint, state.now_us + KEEP_US, answer
+    )
+
+
+def _note_use(state: AdmissionState, writes: _Writes, command: Admit, context: BatchContext) -> None:
+    key_id = command.principal.key_id
+    if state.now_us - context.last_used_us.get(key_id, 0) >= _LAST_USED_EVERY_US:
+        writes.used_keys[key_id] = command.client_address
+    if command.pin:
+        writes.pins.setdefault(command.pin, set()).add(key_id)
 
 
 def _refusal_of(command: Admit, answer: Refused) -> NewRefusal:
@@ -465,9 +497,10 @@ def _write(sql: Sql, state: AdmissionState, writes: _Writes, context: BatchConte
     journal.append_usage(sql, writes.usage, now_us=state.now_us)
     journal.write_progress(sql, writes.progress)
     release_claims(sql, writes.released)
+    open_claims(sql, writes.claims, now_us=state.now_us)
+    # Last: a reused answer finishes the claim that it opens.
     for request_id, answer in writes.finished:
         finish_claim(sql, request_id, answer)
-    open_claims(sql, writes.claims, now_us=state.now_us)
     if writes.has_changed:
         journal.write_accounts(sql, state.accounts.values())
         write_counters(sql, state.counters.values())

@@ -40,6 +40,8 @@ from gateway.admission.commands import (
     NoteRefusal,
     Refused,
     Replayed,
+    Reuse,
+    Reused,
     Settle,
     Settled,
     Stale,
@@ -147,6 +149,8 @@ class Clerk:
     def submit(self, command: FindPrincipal) -> "asyncio.Future[FoundPrincipal]": ...
     @overload
     def submit(self, command: Admit) -> "asyncio.Future[Admitted | Replayed | Refused | Stale]": ...
+    @overload
+    def submit(self, command: Reuse) -> "asyncio.Future[Reused | Replayed | Refused | Stale]": ...
     @overload
     def submit(self, command: Settle) -> "asyncio.Future[Settled]": ...
     @overload

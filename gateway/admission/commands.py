@@ -114,6 +114,26 @@ class Settle(NamedTuple):
     findings: CallFindings | None = None
 
 
+class Reuse(NamedTuple):
+    """May this call have an answer that is known already? If so it is booked at once: nothing is open afterwards.
+
+    `admit` asks for what the answer costs and for no tokens; `usage` lacks only its moment.
+    """
+
+    admit: Admit
+    usage: NewUsage
+    # Kept for repeats, where the call has an Idempotency-Key.
+    answer: StoredAnswer | None = None
+
+
+class Reused(NamedTuple):
+    """Yes, and the usage record is durable."""
+
+    charged_nanousd: int
+    available_nanousd: int
+    limits: tuple[LimitReading, ...]
+
+
 class Settled(NamedTuple):
     """The usage record is durable."""
 
@@ -188,5 +208,5 @@ class Noted:
 
 
 Note = NoteProgress | NoteRefusal | NoteFindings
-Command = FindPrincipal | Admit | Settle | Note | NoteBreaker | ClaimTrial | EndTrial
-Answer = FoundPrincipal | Admitted | Replayed | Refused | Stale | Settled | TrialClaimed | Noted
+Command = FindPrincipal | Admit | Reuse | Settle | Note | NoteBreaker | ClaimTrial | EndTrial
+Answer = FoundPrincipal | Admitted | Reused | Replayed | Refused | Stale | Settled | TrialClaimed | Noted

@@ -11,14 +11,26 @@ from typing import NamedTuple
 from billing.errors import InsufficientBalance
 from billing.journal import AccountState, EarlierUsage, NewUsage, OpenHold
 from billing.models import TransferKind
+from billing.tokens import NO_TOKENS
 from common.errors import AuthenticationFailed, TollkeeperError
 from common.sql import Row
-from gateway.admission.commands import NO_MARKS, Admit, Admitted, OwnerMarks, Refused, Replayed, Settled, Stale
+from gateway.admission.commands import (
+    NO_MARKS,
+    Admit,
+    Admitted,
+    OwnerMarks,
+    Refused,
+    Replayed,
+    Reuse,
+    Reused,
+    Settled,
+    Stale,
+)
 from gateway.errors import IdempotencyAnswerLost, IdempotencyInFlight, IdempotencyKeyReused
 from gateway.idempotency import Claim, ClaimKey, KnownClaim
 from keys import limits as limit_rules
 from keys.errors import refusal_error
-from keys.limit_rows import counters_of_hold
+from keys.limit_rows import counters_of_hold, write_owners
 from keys.limit_values import EndpointClass, counter_name
 from keys.limits import Counters, Demand, LimitReading, OwnerState
 from keys.principals import Principal, principal_of_row
@@ -117,7 +129,8 @@ def decide_settlement(
     demand = Demand(
         input_tokens=hold.input_tokens, output_tokens=hold.output_tokens, amount_nanousd=hold.amount_nanousd
     )
-    used = usage.tokens
+    # A reused answer counts as a request, not by its size: nobody had to produce it.
+    used = NO_TOKENS if usage.is_reused else usage.tokens
     names, rated_names = counters_of_hold(hold.owners)
     for owner in names:
         limit_rules.settle_main(
@@ -148,6 +161,46 @@ def decide_settlement(
         pending_id=hold.pending_id,
     )
     return settled, [movement]
+
+
+def decide_reuse(state: AdmissionState, question: Reuse) -> tuple[Reused | Replayed | Refused | Stale, list[Movement]]:
+    """Admit a call whose answer is known and settle it, in one: it is held to what any call is held to.
+
+    Nothing was held, so what it costs is moved directly.
+    """
+    admitted = decide_admission(state, question.admit)
+    if not isinstance(admitted, Admitted):
+        return admitted, []
+    principal = question.admit.principal
+    account, counters = state.accounts[principal.customer_id], state.counters[principal.customer_owner]
+    hold = OpenHold(
+        request_id=question.admit.request_id,
+        account_id=account.id,
+        amount_nanousd=question.admit.amount_nanousd,
+        worker_id=0,
+        owners=write_owners(principal, question.admit.endpoint_class),
+        input_tokens=0,
+        output_tokens=0,
+        day=counters.day,
+        month=counters.month,
+        progress_tokens=0,
+        draft="",
+        created_us=state.now_us,
+        expires_us=state.now_us,
+    )
+    settled, _ = decide_settlement(state, hold, question.usage, is_expiry=False)
+    movements = []
+    if settled.charged_nanousd:
+        movements.append(
+            Movement(
+                kind=TransferKind.DIRECT,
+                account_id=account.id,
+                amount_nanousd=settled.charged_nanousd,
+                request_id=question.admit.request_id,
+                reason="reused answer",
+            )
+        )
+    return Reused(settled.charged_nanousd, settled.available_nanousd, admitted.limits), movements
 
 
 def decide_late_settlement(

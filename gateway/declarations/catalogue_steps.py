@@ -1,5 +1,7 @@
 """Applying upstreams, and models with their deployments."""
 
+from collections.abc import Set
+
 from common.errors import InternalError
 from gateway.capabilities import DESCRIPTIONS
 from gateway.declarations.application import Application, EntryRefused
@@ -85,13 +87,7 @@ def apply_model(application: Application, declared: Declared) -> None:
     changes = assign(row, [_same(entry, name) for name in sorted(given)])
     if found is None and "default_output_tokens" not in given:
         row.default_output_tokens = min(row.max_output_tokens, _DEFAULT_OUTPUT_TOKENS)
-    if row.default_output_tokens > row.max_output_tokens:
-        where = "default_output_tokens" if "default_output_tokens" in given else "max_output_tokens"
-        raise EntryRefused(
-            f"default_output_tokens ({row.default_output_tokens}) is more than max_output_tokens"
-            f" ({row.max_output_tokens})",
-            where,
-        )
+    _check_bounds(row, given)
     if found is None or changes:
         row.full_clean()
         row.save()
@@ -108,6 +104,14 @@ def apply_model(application: Application, declared: Declared) -> None:
                 raise EntryRefused("is listed twice for this model", "deployments", index)
             seen.add(served)
             _apply_deployment(application, row, deployment, index)
+
+
+def _check_bounds(row: Model, given: Set[str]) -> None:
+    """Refuse a figure beyond the one that bounds it, at the field that the file gives."""
+    for name, bound in (("default_output_tokens", "max_output_tokens"), ("cache_seconds", "cache_limit_seconds")):
+        value, most = getattr(row, name), getattr(row, bound)
+        if value > most:
+            raise EntryRefused(f"{name} ({value}) is more than {bound} ({most})", name if name in given else bound)
 
 
 def _apply_deployment(application: Application, model: Model, entry: DeploymentEntry, index: int) -> None:

@@ -38,6 +38,9 @@ def apply_plan(application: Application, declared: Declared) -> None:
     for name in ("name", "description"):
         if name in entry.model_fields_set and getattr(entry, name) is not None:
             wanted.append(Wanted(field=name, column=name, value=getattr(entry, name)))
+    if "reused_price_percent" in entry.model_fields_set:
+        column = "reused_price_percent"
+        wanted.append(Wanted(field=column, column=column, value=entry.reused_price_percent))
     if "paid" in entry.model_fields_set:
         wanted.append(Wanted(field="paid", column="is_paid", value=entry.paid))
     changes = assign(row, wanted)

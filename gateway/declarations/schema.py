@@ -19,7 +19,7 @@ from common.money import parse_usd
 from common.percents import parse_percent
 from gateway.declarations.entry import Entry, Slug
 from gateway.declarations.guard_schema import GuardEntry
-from gateway.models import Authentication, Dialect, OnDisconnect, OutputLimitParameter, Routing
+from gateway.models import MAX_CACHE_SECONDS, Authentication, Dialect, OnDisconnect, OutputLimitParameter, Routing
 from gateway.upstreams.registry import PROVIDERS
 from keys.errors import KeyInvalid
 from keys.issuing import parse_networks
@@ -104,6 +104,8 @@ Moment = Annotated[datetime, BeforeValidator(_parse_moment)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Tokens = Annotated[int, Field(gt=0, le=2**31 - 1)]
 Rate = Annotated[int, Field(ge=0, le=MAX_RATE)]
+CacheSeconds = Annotated[int, Field(ge=0, le=MAX_CACHE_SECONDS)]
+WholePercent = Annotated[int, Field(ge=0, le=100)]
 EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
@@ -193,6 +195,10 @@ class ModelEntry(Entry):
     retry_wait_seconds: Annotated[float, Field(ge=0, le=3_600, allow_inf_nan=False)] = 5.0
     attempts_seconds: Seconds = 120.0
     hedge_after_ms: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    cache_seconds: CacheSeconds = 0
+    cache_limit_seconds: CacheSeconds = 86_400
+    cache_is_shared: bool = False
+    reused_price_percent: WholePercent = 0
     is_active: bool = True
     deployments: list[DeploymentEntry] = Field(default_factory=list)
 
@@ -255,6 +261,8 @@ class PlanEntry(Entry):
     description: str = ""
     # Under load, calls of plans that are not paid wait first.
     paid: bool = True
+    # Null: as the model says.
+    reused_price_percent: WholePercent | None = None
     limits: Limits = Limits()
     prices: TermsEntry | None = None
 

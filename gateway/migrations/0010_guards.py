@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("gateway", "0008_model_names_in_headers"),
+        ("gateway", "0009_response_cache"),
         ("keys", "0006_lines_of_keys"),
         ("prompts", "0001_initial"),
     ]

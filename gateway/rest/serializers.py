@@ -9,7 +9,7 @@ from drf_spectacular.utils import OpenApiParameter, PolymorphicProxySerializer, 
 from rest_framework import serializers
 
 from billing.funds import Funds
-from billing.models import UsageRecord, UsageStatus
+from billing.models import CacheState, UsageRecord, UsageStatus
 from billing.pricing import Price
 from billing.tokens import TOKEN_CLASSES
 from billing.usage_queries import UsageGroup, UsageSelection
@@ -87,6 +87,9 @@ class UsageSerializer(serializers.Serializer[Any]):
     end_user = serializers.CharField()
     tags = serializers.DictField()
     prompt = UsagePromptSerializer(allow_null=True, help_text="The prompt that the call ran; null: none.")
+    cache = serializers.CharField(
+        allow_null=True, help_text="hit, coalesced, miss or bypass; null: the response cache had no part in the call."
+    )
     timing_ms = UsageTimingSerializer()
 
 
@@ -161,6 +164,9 @@ class UsageFilter(serializers.Serializer[Any]):
     api_key = serializers.CharField(required=False, help_text="A key's public id, key_...")
     status = serializers.ChoiceField(required=False, choices=UsageStatus.choices)
     prompt = serializers.CharField(required=False, help_text="A prompt's name.")
+    cache = serializers.ChoiceField(
+        required=False, choices=CacheState.choices, help_text="What the response cache did for the call."
+    )
     group_by = serializers.ChoiceField(required=False, choices=[g.value for g in UsageGroup], default="none")
     limit = serializers.IntegerField(required=False, min_value=1, max_value=_MOST_RECORDS, default=100)
     before = serializers.IntegerField(
@@ -185,6 +191,7 @@ class UsageFilter(serializers.Serializer[Any]):
             api_key=values.get("api_key"),
             status=values.get("status"),
             prompt=values.get("prompt"),
+            cache=values.get("cache"),
             group_by=UsageGroup(values["group_by"]),
             limit=values["limit"],
             before=values.get("before"),
@@ -245,6 +252,7 @@ def present_usage(record: UsageRecord) -> dict[str, Any]:
         "end_user": record.end_user,
         "tags": record.tags,
         "prompt": _present_prompt(record),
+        "cache": record.cache or None,
         "timing_ms": {"first_token": record.ttft_ms, "upstream": record.upstream_ms, "total": record.total_ms},
     }
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 
+from gateway.calls import Exchange
 from gateway.errors import StreamResumableInvalid
 from gateway.flight import Flight
+from gateway.runtime import Runtime
 from gateway.streams.buffer import Form, StreamLabel
 from keys.features import RESUMABLE_STREAMS
 
@@ -18,10 +20,7 @@ def keep_stream(flight: Flight) -> None:
     principal, plan = exchange.principal, exchange.plan
     assert principal is not None
     assert plan is not None
-    is_wanted = exchange.is_resumable
-    if is_wanted is None:
-        is_wanted = principal.has_feature(RESUMABLE_STREAMS, flight.runtime.clerk.now_us)
-    if not is_wanted or not streams.is_on:
+    if not is_kept(flight.runtime, exchange):
         return
     form = Form.MESSAGES if exchange.always_streams else Form.EVENTS
     exchange.kept = streams.open(
@@ -38,6 +37,15 @@ def keep_stream(flight: Flight) -> None:
         ),
         flight.control,
     )
+
+
+def is_kept(runtime: Runtime, exchange: Exchange) -> bool:
+    """Return whether the caller of a stream may come back for it."""
+    assert exchange.principal is not None
+    is_wanted = exchange.is_resumable
+    if is_wanted is None:
+        is_wanted = exchange.principal.has_feature(RESUMABLE_STREAMS, runtime.clerk.now_us)
+    return is_wanted and runtime.streams.is_on
 
 
 def read_resume_wish(headers: Mapping[bytes, bytes]) -> bool | None:

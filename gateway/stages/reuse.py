@@ -1,5 +1,6 @@
 """Has this call been made before? `Idempotency-Key` names it; admission knows whether it ran, and what it answered."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -10,6 +11,7 @@ from gateway.flight import Flight, Sink
 from gateway.idempotency import MAX_ANSWER_BYTES, Claim, StoredAnswer, check_key, fingerprint_of
 from gateway.quality import read_quality, write_quality
 from gateway.routing import NO_WISH
+from prompts.json_values import JsonValue
 
 
 def read_claim(exchange: Exchange) -> None:
@@ -36,30 +38,51 @@ def stored_answer(flight: Flight, body: bytes | None, receipt: Receipt) -> Store
     """Return what a repeat of a completed call is answered with."""
     if body is None:
         assert flight.recording is not None
-        body = b"\n".join([*flight.recording, orjson.dumps(flight.transcript.usage_chunk)])
+        body = join_stream(flight.recording, flight.transcript.usage_chunk)
+    return store(body, receipt, flight.exchange.output)
+
+
+def store(body: bytes, receipt: Receipt, output: JsonValue) -> StoredAnswer:
+    """Return an answer with its receipt, as a claim keeps it."""
     return StoredAnswer(
-        receipt=orjson.dumps({"receipt": _write_receipt(receipt), "output": flight.exchange.output}).decode(),
+        receipt=orjson.dumps({"receipt": _write_receipt(receipt), "output": output}).decode(),
         body=body if len(body) <= MAX_ANSWER_BYTES else None,
     )
 
 
+def join_stream(chunks: Iterable[bytes], usage_chunk: dict[str, Any] | None) -> bytes:
+    """Return a stream as it is stored: its chunks, and the one of its usage (or null), a line each."""
+    return b"\n".join([*chunks, orjson.dumps(usage_chunk)])
+
+
+def split_stream(body: bytes) -> tuple[list[bytes], dict[str, Any] | None]:
+    """Return the chunks of a stored stream, and the one of its usage."""
+    *chunks, usage_chunk = body.split(b"\n")
+    return chunks, orjson.loads(usage_chunk)
+
+
 async def replay(exchange: Exchange, sink: Sink) -> None:
     """Answer with what the first call was answered; the receipt is its own, the balance today's."""
-    assert exchange.call is not None
     assert exchange.replayed is not None
     stored = exchange.replayed.answer
     assert stored.body is not None
     told = orjson.loads(stored.receipt)
     receipt = _read_receipt(told["receipt"])._replace(available_nanousd=exchange.replayed.available_nanousd)
     exchange.output = told["output"]
+    await send_stored(exchange, sink, receipt, stored.body)
+
+
+async def send_stored(exchange: Exchange, sink: Sink, receipt: Receipt, body: bytes) -> None:
+    """Answer with a stored body: what was a stream is one again, with the same chunks and numbers."""
+    assert exchange.call is not None
     if not exchange.call.is_stream:
-        await sink.answer(exchange, receipt, stored.body)
+        await sink.answer(exchange, receipt, body)
         return
-    *chunks, usage_chunk = stored.body.split(b"\n")
+    chunks, usage_chunk = split_stream(body)
     await sink.begin(exchange)
     if chunks:
         await sink.send_chunks([(chunk, orjson.loads(chunk)) for chunk in chunks])
-    await sink.finish(exchange, receipt, orjson.loads(usage_chunk))
+    await sink.finish(exchange, receipt, usage_chunk)
 
 
 def _write_receipt(receipt: Receipt) -> dict[str, Any]:

@@ -5,17 +5,16 @@ import logging
 from functools import partial
 from time import perf_counter
 
-from billing.attempts import cost_of_use, pack_attempts
-from billing.journal import NewUsage
+from billing.attempts import pack_attempts
 from billing.models import UsageSource
 from billing.rates import Processing
-from billing.tokens import NO_TOKENS
 from common.errors import TollkeeperError
 from gateway.admission.commands import Settle, Settled
 from gateway.attempt_rows import NewAttempt
 from gateway.attempts import add_up, measure, price_attempts, record_attempt, rows_of
 from gateway.calls import Attempt, ChatCall, Ending, Exchange, Receipt
 from gateway.errors import SettlementDelayed, UpstreamError
+from gateway.figures import figures_of_reuse, figures_of_use, usage_of
 from gateway.flight import Flight
 from gateway.guard_rows import CallFindings, freeze_notes
 from gateway.guards.errors import AnswerBlocked
@@ -48,16 +47,15 @@ async def settle(flight: Flight, ending: Ending, error: TollkeeperError | None, 
     is_worked_on = ending is Ending.COMPLETED or (ending is Ending.CANCELLED and bool(exchange.sent))
     last = measure(transcript, input_tokens=flight.input_tokens, is_worked_on=is_worked_on)
     answers = flight.answers if flight.earlier else ()
-    tokens, source, noted = add_up(answers, last) if answers else last
-    flags = list(noted)
-    processing = _processing(flight)
-    uses = (*(attempt.tokens for attempt in answers), last.tokens) if answers else ()
-    cost = provider_cost = 0
-    if tokens is not NO_TOKENS:
-        cost = cost_of_use(plan.price.table, tokens, uses, processing)
-        provider_cost = cost_of_use(plan.price.provider_table, tokens, uses, processing)
-    if cost > exchange.admitted.amount_nanousd:
-        flags.append(_flag_of_excess(exchange))
+    if flight.reused is not None:
+        figures = figures_of_reuse(exchange, flight.reused)
+    else:
+        uses = (*(attempt.tokens for attempt in answers), last.tokens) if answers else ()
+        measured = add_up(answers, last) if answers else last
+        figures = figures_of_use(exchange, measured, uses, processing_of(flight))
+    flags = list(figures.flags)
+    if figures.cost_nanousd > exchange.admitted.amount_nanousd:
+        flags.append(flag_of_excess(exchange))
     now = perf_counter()
     ended = exchange.ended or now
     sent = exchange.sent or ended
@@ -69,49 +67,36 @@ async def settle(flight: Flight, ending: Ending, error: TollkeeperError | None, 
     first_token = flight.first_token or exchange.first_token
     ttft = first_token - exchange.started if first_token else None
     deployment = exchange.deployment or plan.deployments[0]
+    served_by, served_as = deployment.upstream.name, deployment.upstream_model
+    if flight.reused is not None:
+        served_by, served_as = flight.reused.upstream, flight.reused.upstream_model
     attempts: tuple[Attempt, ...] = ()
     is_told = flight.output is not None or bool(flight.earlier) or isinstance(error, AnswerBlocked)
     if is_told or isinstance(error, UpstreamError):
         attempts = _attempts(flight, error, is_worked_on=is_worked_on)
-    usage = NewUsage(
-        request_id=exchange.request_id,
-        customer_id=exchange.principal.customer_id,
-        api_key_id=exchange.principal.key_id,
-        operation=exchange.operation.name,
-        model=plan.model.name,
-        upstream=deployment.upstream.name,
-        upstream_model=deployment.upstream_model,
-        price_version_id=plan.price.version_id,
-        price_terms_id=plan.price.terms_id,
-        processing=processing.value,
+    usage = usage_of(
+        exchange,
+        figures,
+        upstream=served_by,
+        upstream_model=served_as,
         status=ending.value,
-        source=source.value,
         error_code=error.code if error is not None else "",
         finish_reason=transcript.finish_reason,
-        is_stream=exchange.call.is_stream,
-        tokens=tokens,
-        cost_nanousd=cost,
-        provider_cost_nanousd=provider_cost,
         flags=",".join(dict.fromkeys(flags)),
-        end_user=exchange.call.end_user,
-        tags=exchange.call.tags,
         started_us=exchange.admitted.started_us,
         upstream_ms=round(upstream_time * 1000),
         ttft_ms=None if ttft is None else round(ttft * 1000),
         total_ms=round(total * 1000),
         overhead_us=round((total - upstream_time) * 1_000_000),
-        prompt=exchange.prompt_mark.name if exchange.prompt_mark is not None else "",
-        prompt_version=exchange.prompt_mark.version if exchange.prompt_mark is not None else "",
-        prompt_label=(exchange.prompt_mark.label or "") if exchange.prompt_mark is not None else "",
-        attempts=pack_attempts(uses) if uses else "",
+        attempts=pack_attempts(figures.uses) if figures.uses else "",
     )
     receipt = Receipt(
         request_id=exchange.request_id,
         model=plan.model.name,
-        upstream=deployment.upstream.name,
-        tokens=tokens,
-        is_estimated=source is UsageSource.ESTIMATED,
-        charged_nanousd=min(cost, exchange.admitted.amount_nanousd),
+        upstream=served_by,
+        tokens=figures.tokens,
+        is_estimated=figures.source is UsageSource.ESTIMATED,
+        charged_nanousd=min(figures.cost_nanousd, exchange.admitted.amount_nanousd),
         upstream_ms=upstream_time * 1000,
         ttft_ms=None if ttft is None else ttft * 1000,
         total_ms=total * 1000,
@@ -124,6 +109,7 @@ async def settle(flight: Flight, ending: Ending, error: TollkeeperError | None, 
             schema_attempts=0 if exchange.call.contract is None else len(flight.answers) + 1
         ),
         guard=() if screening is None else screening.summary(),
+        cache=exchange.cache_state,
     )
     has_answer = exchange.claim is not None and error is None
     future = flight.runtime.clerk.submit(
@@ -158,7 +144,7 @@ def _findings(exchange: Exchange, screening: Screening) -> CallFindings | None:
     )
 
 
-def _flag_of_excess(exchange: Exchange) -> str:
+def flag_of_excess(exchange: Exchange) -> str:
     """Return why a record's cost is more than what was held."""
     assert exchange.principal is not None
     if exchange.operation.is_free:
@@ -187,7 +173,7 @@ def _attempts(flight: Flight, error: TollkeeperError | None, *, is_worked_on: bo
     attempts = [*flight.earlier]
     if flight.exchange.sent:
         attempts.append(record_attempt(flight, is_worked_on=is_worked_on, error=error))
-    return price_attempts(attempts, partial(flight.exchange.plan.price.table.cost, processing=_processing(flight)))
+    return price_attempts(attempts, partial(flight.exchange.plan.price.table.cost, processing=processing_of(flight)))
 
 
 async def _wait(flight: Flight, future: "asyncio.Future[Settled]") -> Settled:
@@ -205,7 +191,7 @@ def asks_for_batch(call: ChatCall) -> bool:
     return call.body.get("service_tier") in _BATCH_TIERS
 
 
-def _processing(flight: Flight) -> Processing:
+def processing_of(flight: Flight) -> Processing:
     """Return how the call was processed: as a batch only if its caller asked for that and the provider says so.
 
     OpenAI's flex processing is sold at the price of batches; an answer names the tier that it was really served by

@@ -30,6 +30,10 @@ def exchange_lines(exchange: Exchange) -> str:
         lines += _prompt_lines(exchange.prompt_mark, is_deprecation_told=is_key_deprecated or older is not None)
     if exchange.replayed is not None:
         lines += "idempotency-replayed: true\r\n"
+    elif exchange.cache_state:
+        lines += f"x-cache: {exchange.cache_state}\r\n"
+        if exchange.reused is not None:
+            lines += f"age: {exchange.cache_age_seconds}\r\n"
     if exchange.dropped_messages:
         lines += f"x-truncated-messages: {exchange.dropped_messages}\r\n"
     if exchange.plan is not None:
@@ -104,6 +108,8 @@ def receipt_body(receipt: Receipt) -> dict[str, Any]:
             "overhead": round(receipt.overhead_ms, 2),
         },
     }
+    if receipt.cache:
+        body["cache"] = {"state": receipt.cache, "age_seconds": receipt.cache_age_seconds}
     if receipt.dropped_messages:
         body["truncation"] = {"dropped_messages": receipt.dropped_messages}
     quality = write_quality(receipt.quality)
@@ -141,8 +147,9 @@ def run_body(exchange: Exchange, receipt: Receipt) -> dict[str, Any]:
         "cost_usd": told["cost_usd"],
         "balance_usd": told["balance_usd"],
         "timing_ms": told["timing_ms"],
-        "attempts": told["attempts"],
+        "attempts": told.get("attempts", []),
         "quality": told.get("quality", {}),
+        **({"cache": told["cache"]} if receipt.cache else {}),
     }
     if receipt.guard:
         body["guard"] = told["guard"]

@@ -57,6 +57,7 @@ async def serve_operation(route: Route, scope: Scope, receive: Receive, send: Se
         request_id=request_id,
         prompt_name=route.prompt_name,
         has_own_events=bool(route.prompt_name),
+        cache_control=headers[b"cache-control"].decode("latin-1") if b"cache-control" in headers else "",
     )
     control = CallControl()
     task = asyncio.create_task(run_call(runtime, exchange, control, sink), name=request_id)

@@ -233,6 +233,8 @@ class StreamConsumer(AsyncWebsocketConsumer):
             is_resumable=read_wish(message),
             client_address=self._address,
             headers=self._headers,
+            # Its own: browsers send a Cache-Control with the handshake, which is not about answers.
+            cache_control=_cache_control(message),
         )
         sink = SocketSink(self, call_id, self._runtime.pulse)
         try:
@@ -293,6 +295,13 @@ class StreamConsumer(AsyncWebsocketConsumer):
             self._authentication_timer = None
 
 
+def _cache_control(message: dict[str, Any]) -> str:
+    text = message.get("cache_control", "")
+    if not isinstance(text, str):
+        raise InvalidRequest("'cache_control' is a text like 'max-age=3600'.", param="cache_control")
+    return text
+
+
 class SocketSink:
     """One call's events on a socket."""
 
@@ -326,6 +335,7 @@ class SocketSink:
                 **({"prompt": prompt_body(exchange.prompt_mark)} if exchange.prompt_mark is not None else {}),
                 **({"resumable": True} if exchange.kept is not None else {}),
                 **({} if exchange.older_shape is None else version_body(exchange.older_shape)),
+                **({"cache": exchange.cache_state} if exchange.cache_state and exchange.replayed is None else {}),
                 "limits": limit_object(exchange.limits),
             }
         )

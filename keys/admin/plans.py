@@ -31,7 +31,7 @@ class PlanAdmin(LimitTexts, PlatformModelAdmin[Plan]):
     search_fields = ("name", "slug")
     ordering = ("name", "id")
     fieldsets = (
-        (None, {"fields": ("name", "slug", "description", "is_paid")}),
+        (None, {"fields": ("name", "slug", "description", "is_paid", "reused_price_percent")}),
         *limit_fieldsets(EXPLAIN_PLAN),
     )
 

@@ -22,7 +22,7 @@ from prompts.admin.diff_page import DiffPages
 from prompts.admin.display import page_url, target_text, version_link
 from prompts.admin.editor import EditorPages
 from prompts.admin.release_pages import ReleasePages
-from prompts.authoring import change_prompt, create_prompt
+from prompts.authoring import change_prompt, create_prompt, set_reuse
 from prompts.models import Label, Prompt, PromptDraft, PromptTestCase, PromptVersion, VersionDeprecation
 from prompts.names import PRODUCTION, is_valid_name
 from prompts.testing import read_case_statuses
@@ -43,7 +43,7 @@ class PromptForm(forms.ModelForm[Prompt]):
 
     class Meta:
         model = Prompt
-        fields = ("name", "description", "owner", "tags")
+        fields = ("name", "description", "owner", "tags", "cache_seconds")
 
     def clean_name(self) -> str:
         """Refuse a name that callers could not write."""
@@ -66,8 +66,10 @@ class PromptAdmin(EditorPages, ReleasePages, DiffPages):
     search_fields = ("name", "description", "owner")
     search_help_text = "Name, description or owner"
     ordering = ("name", "id")
-    fieldsets: ClassVar[Any] = ((None, {"fields": ("name", "description", "owner", "tags", "created")}),)
-    add_fieldsets: Any = ((None, {"fields": ("name", "description", "owner", "tags")}),)
+    fieldsets: ClassVar[Any] = (
+        (None, {"fields": ("name", "description", "owner", "tags", "cache_seconds", "created")}),
+    )
+    add_fieldsets: Any = ((None, {"fields": ("name", "description", "owner", "tags", "cache_seconds")}),)
     readonly_fields = ("created",)
     actions_detail: Sequence[str] = ("editor", "publish", "releases")  # type: ignore[assignment]
     change_form_outer_after_template = "prompts/admin/prompt_after.html"  # type: ignore[assignment]
@@ -109,6 +111,7 @@ class PromptAdmin(EditorPages, ReleasePages, DiffPages):
         if change:
             about = {"description": data["description"], "owner": data["owner"], "tags": data["tags"]}
             change_prompt(prompt_id=obj.pk, **about)
+            set_reuse(prompt_id=obj.pk, seconds=data["cache_seconds"])
             return
         author = request.user.get_username()
         created = create_prompt(
@@ -118,6 +121,8 @@ class PromptAdmin(EditorPages, ReleasePages, DiffPages):
             owner=data["owner"],
             tags=data["tags"],
         )
+        if data["cache_seconds"] is not None:
+            created = set_reuse(prompt_id=created.pk, seconds=data["cache_seconds"])
         adopt(obj, created)
 
     @override

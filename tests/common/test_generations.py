@@ -15,6 +15,8 @@ from billing.models import PriceTerms, PriceVersion
 from billing.terms import publish_terms
 from common.generations import GENERATIONS, snapshot_models
 from common.models import Generation
+from gateway.cache_models import CachePurge, PurgeScope
+from gateway.caching.purging import purge_answers
 from gateway.guard_models import GuardAssignment, GuardPolicy, GuardRule
 from gateway.models import Breaker, Deployment, Model, Upstream, Worker
 from keys.issuing import revoke_key
@@ -50,6 +52,7 @@ WATCHED: dict[type[models.Model], str] = {
     Breaker: "error_code",
     GuardPolicy: "name",
     GuardRule: "pattern",
+    CachePurge: "subject",
 }
 _values = (f"value {number}" for number in count())
 _numbers = count()
@@ -62,6 +65,10 @@ def _read() -> dict[str, int]:
 def make_breaker() -> None:
     deployment = make_model().deployments.get()
     Breaker.objects.create(deployment=deployment, is_open=True, reason="failures", changed_us=1)
+
+
+def make_purge() -> None:
+    purge_answers(PurgeScope.MODEL, make_model().name, reason="for a test", author="tests")
 
 
 @contextmanager
@@ -92,6 +99,7 @@ def _run_sql(statement: str) -> None:
 def _fill() -> None:
     make_any_guard()
     make_breaker()
+    make_purge()
     make_key()
     deprecate_version(version_id=make_released(f"prompt-{next(_numbers)}").pk, author="tests")
     make_raise(make_customer(limits={"concurrency": 1}), "concurrency", 2)
@@ -121,6 +129,7 @@ def test_the_watched_tables_are_those_that_snapshots_hold() -> None:
         (GuardPolicy, make_guard),
         (GuardRule, make_any_guard),
         (GuardAssignment, make_any_guard),
+        (CachePurge, make_purge),
     ],
 )
 def test_a_new_row_raises_it(model: type[models.Model], make: Callable[[], object]) -> None:

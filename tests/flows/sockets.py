@@ -26,9 +26,12 @@ class Socket:
         """Send one message: text as it is, anything else as JSON."""
         await self.connection.send(message if isinstance(message, str | bytes) else json.dumps(message))
 
-    async def call(self, caller: Caller, call_id: str = "1", **options: Any) -> None:
+    async def call(
+        self, caller: Caller, call_id: str = "1", *, cache_control: str | None = None, **options: Any
+    ) -> None:
         """Begin a call."""
-        await self.send({"type": "call", "id": call_id, "body": chat_body(caller, **options)})
+        said = {} if cache_control is None else {"cache_control": cache_control}
+        await self.send({"type": "call", "id": call_id, **said, "body": chat_body(caller, **options)})
 
     async def receive(self) -> JsonObject:
         """Return the next message."""

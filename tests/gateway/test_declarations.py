@@ -464,7 +464,10 @@ def test_the_command_ends_with_every_problem(written: Callable[[str], str]) -> N
         f"3 problems in {path}; nothing was changed.",
         f"{path}:2: plans[0].slug: is required",
         f"{path}:2: plans[0].slugg: unknown field; did you mean 'slug'?",
-        f"{path}:3: plans[1].colour: unknown field; known: slug, name, description, paid, limits, prices",
+        (
+            f"{path}:3: plans[1].colour: unknown field; known: slug, name, description, paid, reused_price_percent, "
+            "limits, prices"
+        ),
     ]
 
 

@@ -25,6 +25,8 @@ from billing.terms import publish_terms
 from common.clock import to_us
 from common.sql import Sql
 from gateway.attempt_rows import NewAttempt, write_attempts
+from gateway.cache_models import PurgeScope
+from gateway.caching.purging import purge_answers
 from gateway.guard_rows import GuardNotes, freeze_notes, write_findings
 from gateway.guards.values import Action, Finding
 from gateway.models import Upstream
@@ -46,8 +48,8 @@ _MONEY = {
 _KEYS = {"keys.apikey", "keys.customer", "keys.plan"}
 _FLAGS = {"keys.featurerule"}
 _GATEWAY = {
-    *("gateway.callattempt", "gateway.deployment", "gateway.model"),
-    *("gateway.guarddecision", "gateway.guardpolicy", "gateway.refusal", "gateway.upstream", "gateway.worker"),
+    *("gateway.cachepurge", "gateway.callattempt", "gateway.deployment", "gateway.guarddecision"),
+    *("gateway.guardpolicy", "gateway.model", "gateway.refusal", "gateway.upstream", "gateway.worker"),
 }
 _CATALOGUE = {"gateway.deployment", "gateway.guardpolicy", "gateway.model", "gateway.upstream"}
 VIEWS = {
@@ -58,7 +60,7 @@ VIEWS = {
     "nobody": set[str](),
 }
 ADDS = {
-    "Operator": {"keys.apikey", "keys.customer", "keys.plan", *_FLAGS, *_CATALOGUE},
+    "Operator": {"keys.apikey", "keys.customer", "keys.plan", "gateway.cachepurge", *_FLAGS, *_CATALOGUE},
     "Finance": {"billing.priceversion", "billing.priceterms", "billing.exportschedule"},
 }
 CHANGES = {
@@ -125,6 +127,7 @@ def fill() -> None:
     assert found is not None
     write_findings(Sql(connection), [found], now_us=to_us(datetime.now(UTC)))
     set_feature(feature="uniform_names", is_on=True, reason="for a test")
+    purge_answers(PurgeScope.MODEL, call.model, reason="for a test", author="tests")
     publish_terms(customer_id=call.customer_id, markup_basis_points=1_000, author="tests")
     order_movement(
         Order(

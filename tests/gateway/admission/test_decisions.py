@@ -54,7 +54,7 @@ def _principal(
         *(1, "hmac", "key_1", "tk_live_abcde", "k", "live", '["chat:write"]', "[]", "[]", "[]"),
         *(None, revoked_at, None, None, None, "2026-11-21"),
     )
-    customer_columns = (1, "cus_1", "Acme", status, 1, "plan", True)
+    customer_columns = (1, "cus_1", "Acme", status, 1, "plan", True, None)
     key_values = tuple(getattr(key or LimitValues(), column) for column in LIMIT_COLUMNS)
     customer_values = tuple(getattr(customer or LimitValues(), column) for column in LIMIT_COLUMNS)
     return principal_of_row(

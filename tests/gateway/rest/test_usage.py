@@ -124,6 +124,7 @@ def test_a_record_tells_all_that_is_the_customers_and_nothing_of_ours(client: Cl
         "end_user": "user-7",
         "tags": {"team": "blue"},
         "prompt": {"name": "mail", "version": "2.1.0", "label": "production"},
+        "cache": None,
         "timing_ms": {"first_token": 80, "upstream": 900, "total": 1000},
     }
 

@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("gateway", "0012_trials_of_breakers"),
+        ("gateway", "0011_trials_of_breakers"),
         ("keys", "0006_lines_of_keys"),
     ]
 

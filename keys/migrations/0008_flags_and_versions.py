@@ -15,7 +15,7 @@ def pin_used_keys(apps, schema_editor):
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("keys", "0006_lines_of_keys"),
+        ("keys", "0007_price_of_reused_answers"),
     ]
 
     operations = [
