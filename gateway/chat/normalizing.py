@@ -76,7 +76,7 @@ def _settle_relations(body: Body) -> None:
 
 
 def _normalize_message(message: Body) -> Body:
-    content = message.get("content")
+    content: Any = message.get("content")
     is_one_text = type(content) is list and len(content) == 1 and content[0].keys() == {"type", "text"}
     if not is_one_text and message["role"] != "developer":
         return message

@@ -1,7 +1,7 @@
 """Bodies of the control plane, read like those of calls: bounded, and with the same reader."""
 
 from collections.abc import Mapping
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import orjson
 from django.conf import settings
@@ -10,7 +10,14 @@ from rest_framework.parsers import BaseParser
 from gateway.errors import BodyInvalid, BodyTooLarge
 
 
-def read_bounded(stream: IO[bytes]) -> bytes:
+class Readable(Protocol):
+    """A request, or its body as a file."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most so many bytes."""
+
+
+def read_bounded(stream: Readable) -> bytes:
     """Return the bytes of a body. Raises BodyTooLarge.
 
     Read as a stream, because Django's `body` has a bound of its own, which is not that of calls.

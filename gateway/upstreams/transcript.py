@@ -84,7 +84,11 @@ class Transcript:
 
     def read_quality(self, *, schema_attempts: int) -> Quality:
         """Return what the answer says of its quality."""
-        return (self._signs or Signs()).sum_up(self._finished_choices, schema_attempts=schema_attempts)
+        reasons = self._finished_choices
+        if self._signs is None and len(reasons) == 1:
+            # Nearly every answer.
+            return Quality(finish_reasons=(self.finish_reason,), schema_attempts=schema_attempts)
+        return (self._signs or Signs()).sum_up(reasons, schema_attempts=schema_attempts)
 
     def count_output(self) -> int:
         """Return the tokens of all text so far, counted by us. Text counted before is not counted again."""
