@@ -35,7 +35,7 @@ _FLAGS = {
     "cost_exceeds_hold": "The provider reported more than the call could cost by our count. Only what was held was "
     "charged; the platform bears the difference.",
     "asked_again": "An answer did not fit the schema that was asked for, so the model was asked again.",
-    "guard_flag": "Content rules found something and let it through; see 'Decisions' of the content guards.",
+    "guard_flag": "Content rules found something and let it through; it is among the guards' decisions.",
     "guard_redact": "Content rules put placeholders in place of what they found in the input or the answer.",
     "guard_block": "A content rule ended the answer; what had been produced until then is charged.",
     "usage_unreadable": "The provider sent token counts that could not be read, so they were counted here.",

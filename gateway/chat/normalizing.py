@@ -76,13 +76,14 @@ def _settle_relations(body: Body) -> None:
 
 
 def _normalize_message(message: Body) -> Body:
-    content: Any = message.get("content")
-    is_one_text = type(content) is list and len(content) == 1 and content[0].keys() == {"type", "text"}
-    if not is_one_text and message["role"] != "developer":
+    content, text = message.get("content"), None
+    if type(content) is list and len(content) == 1 and content[0].keys() == {"type", "text"}:
+        text = content[0]["text"]
+    if text is None and message["role"] != "developer":
         return message
     changed = dict(message)
-    if is_one_text:
-        changed["content"] = content[0]["text"]
+    if text is not None:
+        changed["content"] = text
     if message["role"] == "developer":
         # OpenAI reads both as the one that its model knows; others know only this.
         changed["role"] = "system"

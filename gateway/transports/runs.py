@@ -8,9 +8,9 @@ from common.errors import TollkeeperError
 from gateway.calls import Exchange, Receipt
 from gateway.errors import ClientStalled
 from gateway.flight import Chunk
-from gateway.runtime import Runtime
 from gateway.streams.composing import Composer, make_composer
 from gateway.streams.gathering import Gathering
+from gateway.streams.pulse import Pulse
 from gateway.transports.http import JSON_LINE, HttpSink, Send
 from gateway.transports.rendering import exchange_lines, receipt_lines, run_body, run_start
 
@@ -18,9 +18,9 @@ from gateway.transports.rendering import exchange_lines, receipt_lines, run_body
 class RunSink(HttpSink):
     """Answers one prompt run. Every event of a stream has a name and an id; the last one is `done` or `error`."""
 
-    def __init__(self, send: Send, runtime: Runtime) -> None:
-        super().__init__(send, stall_seconds=runtime.client_stall_seconds)
-        self._gathering = Gathering(runtime.pulse, self._send_gathered)
+    def __init__(self, send: Send, pulse: Pulse, *, stall_seconds: float) -> None:
+        super().__init__(send, stall_seconds=stall_seconds)
+        self._gathering = Gathering(pulse, self._send_gathered)
         self._composer: Composer | None = None
 
     async def begin(self, exchange: Exchange) -> None:

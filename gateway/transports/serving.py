@@ -31,7 +31,11 @@ async def serve_operation(route: Route, scope: Scope, receive: Receive, send: Se
     runtime = await get_runtime()
     operation = route.operation
     stall_seconds = runtime.client_stall_seconds
-    sink = RunSink(send, runtime) if route.prompt_name else HttpSink(send, stall_seconds=stall_seconds)
+    sink = (
+        RunSink(send, runtime.pulse, stall_seconds=stall_seconds)
+        if route.prompt_name
+        else HttpSink(send, stall_seconds=stall_seconds)
+    )
     request_id = make_id("req")
     headers = headers_of(scope)
     address = client_address_of(scope, headers)

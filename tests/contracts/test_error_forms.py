@@ -111,7 +111,7 @@ async def test_over_http_it_is_the_sdks_exception_with_a_reference_and_without_i
     kind: type[TollkeeperError], exchange: Exchange
 ) -> None:
     error, wire = make_example(kind), Wire()
-    await HttpSink(wire.send).fail(exchange, error, None)
+    await HttpSink(wire.send, stall_seconds=1).fail(exchange, error, None)
     if isinstance(error, ClientStalled):
         assert wire.status == 0
         return
@@ -153,7 +153,7 @@ async def test_inside_a_stream_it_is_the_last_event_and_raised_while_reading(
     kind: type[TollkeeperError], exchange: Exchange
 ) -> None:
     error, wire = make_example(kind), Wire()
-    sink = HttpSink(wire.send)
+    sink = HttpSink(wire.send, stall_seconds=1)
     await sink.begin(exchange)
     await sink.send_chunks([(orjson.dumps(FIRST_CHUNK), FIRST_CHUNK)])
     await sink.fail(exchange, error, None)
@@ -180,7 +180,7 @@ async def test_inside_a_stream_it_is_the_last_event_and_raised_while_reading(
 async def test_in_the_stream_of_a_prompt_run_it_is_the_event_error(kind: type[TollkeeperError]) -> None:
     exchange = Exchange(operation=PROMPT_RUNS, token="tk", raw_body=b"", prompt_name="a-prompt", has_own_events=True)
     error, wire = make_example(kind), Wire()
-    sink = RunSink(wire.send, Pulse())
+    sink = RunSink(wire.send, Pulse(), stall_seconds=1)
     sink.has_begun = True
     await sink.fail(exchange, error, None)
     if isinstance(error, ClientStalled):

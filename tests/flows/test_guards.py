@@ -247,6 +247,29 @@ async def test_a_policy_of_a_prompt_checks_its_inputs_and_no_other_calls(platfor
     assert named.error["code"] == "content_blocked"
 
 
+async def test_a_blocked_run_ends_after_what_came_before_over_events_and_sockets(
+    platform: Platform, caller: Caller
+) -> None:
+    name = "guarded-answer"
+    prompt_id = make_prompt(platform, caller, name)
+    rule = {"kind": "secrets", "action": "block", "on_answer": True}
+    platform.run(lambda: factories.make_guard(rule, prompt_id=prompt_id))
+    behaviour = Behaviour(text=f"first some words, then {KEY} and more")
+    platform.upstream.queue(behaviour, behaviour, target=caller.model)
+    answer = await run(platform, caller, name, inputs={"mail": MAIL}, stream=True)
+    events = [json.loads(data) for data in answer.data]
+    assert "".join(event.get("text", "") for event in events) == "first some words, then "
+    assert events[-1]["error"]["code"] == "answer_blocked"
+    async with open_socket(platform.server, caller) as socket:
+        await socket.send({"type": "run", "id": "1", "prompt": name, "body": {"inputs": {"mail": MAIL}}})
+        told = await socket.finish()
+    assert "".join(event.get("text", "") for event in told) == "first some words, then "
+    assert told[-1]["error"]["code"] == "answer_blocked"
+    assert "a1B2" not in answer.raw.decode() + json.dumps(told)
+    platform.wait_for_usage(caller, n=2)
+    platform.assert_settled(caller)
+
+
 # ---- whom policies are for
 
 

@@ -74,7 +74,7 @@ async def test_a_fault_of_redis_loses_nothing_and_doubles_nothing(
     execute, faults = type(writer._redis.pipeline()).execute, iter(range(2))
 
     async def fail_twice(self: Any, *args: Any) -> Any:
-        failing = next(faults, None) is not None
+        failing, answer = next(faults, None) is not None, None
         if has_arrived or not failing:
             answer = await execute(self, *args)
         if failing:
