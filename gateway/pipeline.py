@@ -5,19 +5,12 @@ shed, admit, share (with who asks the same), fulfil (call and relay, as often as
 """
 
 import logging
-from collections.abc import Awaitable, Callable
 
 from common.errors import InternalError, TollkeeperError
 from gateway.abuse import count_failure
 from gateway.calls import Ending, Exchange, Receipt
-from gateway.control import CallControl, CallStopped, DeadlinePassed, StopReason
-from gateway.errors import (
-    AdmissionUnavailable,
-    ClientStalled,
-    ContextLengthExceeded,
-    ServerDraining,
-    UpstreamError,
-)
+from gateway.control import CallControl, CallStopped, StopReason
+from gateway.errors import AdmissionUnavailable, ContextLengthExceeded, ServerDraining, UpstreamError
 from gateway.flight import Flight, Sink
 from gateway.runtime import Runtime
 from gateway.stages.admit import admit
@@ -26,12 +19,12 @@ from gateway.stages.call import error_of_stop
 from gateway.stages.fill import fill
 from gateway.stages.fulfil import fulfil
 from gateway.stages.guard import guard
+from gateway.stages.hand_over import hand_over, hand_over_known
 from gateway.stages.parse import parse
-from gateway.stages.recall import recall, serve_cached
+from gateway.stages.recall import recall
 from gateway.stages.record import record_refusal
-from gateway.stages.relay import CLIENT_PHASE
 from gateway.stages.resolve import resolve
-from gateway.stages.reuse import read_claim, replay
+from gateway.stages.reuse import read_claim
 from gateway.stages.screen import screen
 from gateway.stages.settle import settle
 from gateway.stages.share import share
@@ -43,7 +36,6 @@ logger = logging.getLogger(__name__)
 
 # Snapshots can only be stale again if somebody changes key or catalogue between two reads, over and over.
 _MOST_PLANS = 10
-_LAST_WORDS_SECONDS = 2.0
 
 
 async def run_call(runtime: Runtime, exchange: Exchange, control: CallControl, sink: Sink) -> None:
@@ -62,10 +54,8 @@ async def run_call(runtime: Runtime, exchange: Exchange, control: CallControl, s
         logger.exception("%s: failed before admission", exchange.request_id)
         await sink.fail(exchange, InternalError(internal_detail=repr(error)), None)
     else:
-        if exchange.replayed is not None:
-            await _answer_at_once(runtime, exchange, control, sink, replay)
-        elif exchange.reused is not None:
-            await _answer_at_once(runtime, exchange, control, sink, serve_cached)
+        if exchange.replayed is not None or exchange.reused is not None:
+            await hand_over_known(runtime, exchange, control, sink)
         else:
             await _carry_out(runtime, exchange, control, sink)
     finally:
@@ -117,21 +107,6 @@ async def _resolve(runtime: Runtime, exchange: Exchange) -> None:
     await recall(runtime, exchange)
 
 
-async def _answer_at_once(
-    runtime: Runtime,
-    exchange: Exchange,
-    control: CallControl,
-    sink: Sink,
-    send: Callable[[Exchange, Sink], Awaitable[None]],
-) -> None:
-    """Send an answer that is known and booked, within the time that a client has."""
-    try:
-        with control.within(CLIENT_PHASE, _patience(runtime)):
-            await send(exchange, sink)
-    except DeadlinePassed:
-        await sink.fail(exchange, ClientStalled(), None)
-
-
 async def _carry_out(runtime: Runtime, exchange: Exchange, control: CallControl, sink: Sink) -> None:
     caching = exchange.caching
     recording: list[bytes] | None = None if exchange.claim is None and caching is None else []
@@ -161,30 +136,7 @@ async def _carry_out(runtime: Runtime, exchange: Exchange, control: CallControl,
         error = error or failure
     if error is not None:
         _log(exchange, error)
-    await _hand_over(flight, body, receipt, error)
-
-
-async def _hand_over(
-    flight: Flight, body: bytes | None, receipt: Receipt | None, error: TollkeeperError | None
-) -> None:
-    """Send what ends the call. It is settled: a client that does not take its last bytes must not keep it alive."""
-    exchange, sink = flight.exchange, flight.sink
-    try:
-        with flight.control.within(CLIENT_PHASE, _patience(flight.runtime)):
-            if error is not None:
-                await sink.fail(exchange, error, receipt)
-            elif receipt is not None and body is not None:
-                await sink.answer(exchange, receipt, body)
-            elif receipt is not None:
-                await sink.finish(exchange, receipt, flight.transcript.usage_chunk)
-    except DeadlinePassed:
-        await sink.fail(exchange, ClientStalled(), receipt)
-
-
-def _patience(runtime: Runtime) -> float:
-    """Return how long a client may take for its last bytes: at shutdown there is little time left for it."""
-    longest = runtime.client_stall_seconds
-    return min(longest, _LAST_WORDS_SECONDS) if runtime.is_draining else longest
+    await hand_over(flight, body, receipt, error)
 
 
 def _ending_of_fault(sink: Sink) -> Ending:
