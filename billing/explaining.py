@@ -9,6 +9,7 @@ from billing.models import MarkupBasis, UsageRecord, UsageSource, UsageStatus
 from billing.pricing import Price, get_applied_price
 from billing.rates import Processing
 from billing.tokens import TOKEN_CLASSES, TokenCounts
+from billing.waiving import EMPTY_FLAG, FAILED_FLAG, is_waived
 from common.percents import format_percent
 
 CLASS_LABELS = {
@@ -34,6 +35,10 @@ _FLAGS = {
     "cost_exceeds_hold": "The provider reported more than the call could cost by our count. Only what was held was "
     "charged; the platform bears the difference.",
     "asked_again": "An answer did not fit the schema that was asked for, so the model was asked again.",
+    FAILED_FLAG: "The answer failed, and the model or the terms of the customer or its plan do not charge for that. "
+    "The provider's cost stays the platform's.",
+    EMPTY_FLAG: "The answer was empty, and the model or the terms of the customer or its plan do not charge for that. "
+    "The provider's cost stays the platform's.",
     "usage_unreadable": "The provider sent token counts that could not be read, so they were counted here.",
 }
 
@@ -156,7 +161,7 @@ def _reasons(
 def explain_outcome(record: UsageRecord) -> list[str]:
     """Return sentences that say how the call ended, where its counts come from and what was odd."""
     sentences = [_STATUSES[UsageStatus(record.status)], _SOURCES[UsageSource(record.source)]]
-    if record.charged_nanousd < record.cost_nanousd:
+    if record.charged_nanousd < record.cost_nanousd and not is_waived(record.flags):
         sentences.append("Less than the cost was charged: a call is never charged more than was held for it.")
     sentences += [_FLAGS.get(flag, f"Flag: {flag}.") for flag in record.flags.split(",") if flag]
     return sentences

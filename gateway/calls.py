@@ -132,6 +132,8 @@ class Receipt(NamedTuple):
     prompt: PromptMark | None = None
     # Messages that were left out so that the call fits.
     dropped_messages: int = 0
+    # Why nothing was charged for what has a cost: a flag of `billing.waiving`.
+    waiver: str = ""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -75,6 +75,8 @@ class ModelEntry:
     retry_wait_seconds: float = 5.0
     attempts_seconds: float = 120.0
     hedge_after_ms: int | None = None
+    # Which answers are not charged (`billing.waiving`).
+    no_charge_on: str = ""
 
     def scale_tokens(self, counted: int) -> int:
         """Return the upper bound of what this model's tokenizer makes of so many tokens of our count."""
@@ -134,6 +136,7 @@ _MODEL_COLUMNS = (
     "retry_wait_seconds",
     "attempts_seconds",
     "hedge_after_ms",
+    "no_charge_on",
 )
 _DEPLOYMENT_COLUMNS = (
     "id",

@@ -4,6 +4,7 @@ from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
 
+from billing.waiving import NoCharge
 from common.generations import CatalogueModel, HealthModel
 
 # A model's name stands in headers and file names.
@@ -166,6 +167,16 @@ class Model(CatalogueModel):
         help_text="After so long without a first token the next deployment is asked as well, and the first that "
         "answers is taken. Both cost the platform money. Empty: never.",
     )
+    no_charge_on = models.CharField(
+        "no charge for",
+        max_length=6,
+        choices=NoCharge.choices,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Customers do not pay for these; what the provider asks for them stays the platform's. Terms of a "
+        "plan or customer can say the same for all of their calls.",
+    )
     is_active = models.BooleanField(default=True)
     created_at = models.DateTimeField(editable=False)
 
@@ -180,6 +191,7 @@ class Model(CatalogueModel):
             ),
             models.CheckConstraint(condition=Q(input_estimate_percent__gte=100), name="gateway_model_estimate_up"),
             models.CheckConstraint(condition=Q(routing__in=Routing.values), name="gateway_model_routing_known"),
+            models.CheckConstraint(condition=Q(no_charge_on__in=NoCharge.values), name="gateway_model_no_charge"),
             models.CheckConstraint(
                 condition=Q(retries__lte=10) & Q(retry_wait_seconds__gte=0) & Q(attempts_seconds__gt=0),
                 name="gateway_model_attempts_sane",

@@ -110,6 +110,7 @@ class ModelAdmin(PlatformModelAdmin[Model]):
                 "once, however many attempts it takes.",
             },
         ),
+        ("Charging", {"fields": ("no_charge_on",)}),
     )
 
     @override

@@ -10,6 +10,7 @@ from billing.journal import NewUsage
 from billing.models import UsageSource
 from billing.rates import Processing
 from billing.tokens import NO_TOKENS
+from billing.waiving import find_waiver
 from common.errors import TollkeeperError
 from gateway.admission.commands import Settle, Settled
 from gateway.attempt_rows import NewAttempt
@@ -53,6 +54,15 @@ async def settle(flight: Flight, ending: Ending, error: TollkeeperError | None, 
     if tokens is not NO_TOKENS:
         cost = cost_of_use(plan.price.table, tokens, uses, processing)
         provider_cost = cost_of_use(plan.price.provider_table, tokens, uses, processing)
+    waiver = ""
+    if cost and (plan.model.no_charge_on or plan.price.no_charge_on):
+        waiver = find_waiver(
+            plan.model.no_charge_on,
+            plan.price.no_charge_on,
+            has_failed=ending in (Ending.FAILED, Ending.INTERRUPTED),
+            is_empty=ending is Ending.COMPLETED and not transcript.has_output,
+        )
+        flags += [waiver] if waiver else []
     if cost > exchange.admitted.amount_nanousd:
         flags.append(_flag_of_excess(exchange))
     now = perf_counter()
@@ -103,7 +113,8 @@ async def settle(flight: Flight, ending: Ending, error: TollkeeperError | None, 
         upstream=deployment.upstream.name,
         tokens=tokens,
         is_estimated=source is UsageSource.ESTIMATED,
-        charged_nanousd=min(cost, exchange.admitted.amount_nanousd),
+        charged_nanousd=0 if waiver else min(cost, exchange.admitted.amount_nanousd),
+        waiver=waiver,
         upstream_ms=upstream_time * 1000,
         ttft_ms=None if ttft is None else ttft * 1000,
         total_ms=total * 1000,

@@ -93,6 +93,8 @@ def receipt_body(receipt: Receipt) -> dict[str, Any]:
             "overhead": round(receipt.overhead_ms, 2),
         },
     }
+    if receipt.waiver:
+        body["no_charge"] = receipt.waiver.removeprefix("no_charge_")
     if receipt.dropped_messages:
         body["truncation"] = {"dropped_messages": receipt.dropped_messages}
     if receipt.attempts:
