@@ -24,16 +24,10 @@ from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.cidfonts import UnicodeCIDFont
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
-from reportlab.platypus import (
-    Flowable,
-    KeepTogether,
-    LongTable,
-    Paragraph,
-    SimpleDocTemplate,
-    Spacer,
-    Table,
-    TableStyle,
-)
+from reportlab.platypus.doctemplate import SimpleDocTemplate
+from reportlab.platypus.flowables import Flowable, KeepTogether, Spacer
+from reportlab.platypus.paragraph import Paragraph
+from reportlab.platypus.tables import LongTable, Table, TableStyle
 
 from billing.invoicing.document import NANO_PER_CENT, InvoiceDocument, InvoiceLine, InvoiceState, LineKind, Party
 from common.money import format_usd
