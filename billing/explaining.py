@@ -10,6 +10,7 @@ from billing.pricing import Price, get_applied_price
 from billing.rates import Processing
 from billing.reuse import cost_of_reuse
 from billing.tokens import TOKEN_CLASSES, TokenCounts
+from billing.waiving import EMPTY_FLAG, FAILED_FLAG, is_waived
 from common.percents import format_percent
 
 CLASS_LABELS = {
@@ -38,6 +39,10 @@ _FLAGS = {
     "guard_flag": "Content rules found something and let it through; it is among the guards' decisions.",
     "guard_redact": "Content rules put placeholders in place of what they found in the input or the answer.",
     "guard_block": "A content rule ended the answer; what had been produced until then is charged.",
+    FAILED_FLAG: "The answer failed, and the model or the terms of the customer or its plan do not charge for that. "
+    "The provider's cost stays the platform's.",
+    EMPTY_FLAG: "The answer was empty, and the model or the terms of the customer or its plan do not charge for that. "
+    "The provider's cost stays the platform's.",
     "usage_unreadable": "The provider sent token counts that could not be read, so they were counted here.",
 }
 
@@ -177,7 +182,7 @@ def explain_outcome(record: UsageRecord) -> list[str]:
     sentences = [_STATUSES[UsageStatus(record.status)], _SOURCES[UsageSource(record.source)]]
     if record.cache:
         sentences.append(_CACHE_STATES[CacheState(record.cache)])
-    if record.charged_nanousd < record.cost_nanousd:
+    if record.charged_nanousd < record.cost_nanousd and not is_waived(record.flags):
         sentences.append("Less than the cost was charged: a call is never charged more than was held for it.")
     sentences += [_FLAGS.get(flag, f"Flag: {flag}.") for flag in record.flags.split(",") if flag]
     return sentences

@@ -12,7 +12,8 @@ from django.db.models import F, Sum
 
 from billing.models import Account, AccountKind
 from billing.statistics import CLOSED_AFTER, CLOSED_CACHE_SECONDS
-from billing.usage_sources import usage_sources
+from billing.usage_days import read_whole_days
+from billing.usage_sources import UsageSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,21 +111,25 @@ def _read_day(day: date, now: datetime) -> list[Sales]:
     cache_key = f"billing.finance.day:{day.isoformat()}"
     found: list[Sales] | None = cache.get(cache_key) if is_closed else None
     if found is None:
-        found = [
-            Sales(
-                day=day,
-                customer_id=row["customer_id"],
-                customer=row["customer__name"],
-                model=row["model"],
-                calls=row["call_count"],
-                revenue_nanousd=int(row["charged"]),
-                cost_nanousd=int(row["paid"]),
-            )
-            for source in usage_sources(start, end)
-            for row in source.rows.values("customer_id", "customer__name", "model")
-            .annotate(call_count=source.calls, charged=Sum("charged_nanousd"), paid=Sum("provider_cost_nanousd"))
-            .order_by("customer_id", "model")
-        ]
+        found = read_whole_days(start, end, lambda sources: _read_sales(day, sources))
         if is_closed and found:
             cache.set(cache_key, found, CLOSED_CACHE_SECONDS)
     return found
+
+
+def _read_sales(day: date, sources: Sequence[UsageSource]) -> list[Sales]:
+    return [
+        Sales(
+            day=day,
+            customer_id=row["customer_id"],
+            customer=row["customer__name"],
+            model=row["model"],
+            calls=row["call_count"],
+            revenue_nanousd=int(row["charged"]),
+            cost_nanousd=int(row["paid"]),
+        )
+        for source in sources
+        for row in source.rows.values("customer_id", "customer__name", "model")
+        .annotate(call_count=source.calls, charged=Sum("charged_nanousd"), paid=Sum("provider_cost_nanousd"))
+        .order_by("customer_id", "model")
+    ]

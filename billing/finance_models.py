@@ -67,19 +67,13 @@ def _count() -> "models.BigIntegerField[int, int]":
     return models.BigIntegerField(default=0)
 
 
-class UsageHour(models.Model):
-    """Sums of the records of one hour that are in an archive and not in the database any more.
-
-    So a call is counted by its record or by these, never by both: they are written in the transaction that deletes it.
-    """
+class UsageSums(models.Model):
+    """Base of sums of usage records by customer, key and model."""
 
     id = models.BigAutoField(primary_key=True)
-    hour = models.DateTimeField()
     customer = models.ForeignKey("keys.Customer", on_delete=models.PROTECT, related_name="+", db_index=False)
     api_key = models.ForeignKey("keys.ApiKey", on_delete=models.PROTECT, related_name="+", db_index=False)
     model = models.CharField(max_length=120)
-    prompt = models.CharField(max_length=80, blank=True)
-    prompt_version = models.CharField(max_length=20, blank=True)
     calls = _count()
     faults = _count()
     errors = _count()
@@ -97,6 +91,20 @@ class UsageHour(models.Model):
     provider_cost_nanousd = _count()
 
     class Meta:
+        abstract = True
+
+
+class UsageHour(UsageSums):
+    """Sums of the records of one hour that are in an archive and not in the database any more.
+
+    So a call is counted by its record or by these, never by both: they are written in the transaction that deletes it.
+    """
+
+    hour = models.DateTimeField()
+    prompt = models.CharField(max_length=80, blank=True)
+    prompt_version = models.CharField(max_length=20, blank=True)
+
+    class Meta:
         default_permissions = ()
         indexes = [
             models.Index(fields=["customer", "hour"], name="billing_usagehour_by_customer"),
@@ -111,6 +119,35 @@ class UsageHour(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model} at {self.hour:%Y-%m-%d %H}:00"
+
+
+class UsageDay(UsageSums):
+    """Sums of the records that began on one UTC day and have ids up to the watermark; see `billing.usage_days`."""
+
+    day = models.DateTimeField(help_text="Its midnight.")
+
+    class Meta:
+        default_permissions = ()
+        indexes = [models.Index(fields=["customer", "day"], name="billing_usageday_by_customer")]
+        constraints = [
+            models.UniqueConstraint(fields=["day", "customer", "api_key", "model"], name="billing_usageday_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model} on {self.day:%Y-%m-%d}"
+
+
+class UsageWatermark(models.Model):
+    """The one row that says up to which record usage is in the sums of its days."""
+
+    highest_id = models.BigIntegerField(default=0)
+
+    class Meta:
+        default_permissions = ()
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="billing_usagewatermark_one")]
+
+    def __str__(self) -> str:
+        return f"usage up to {self.highest_id}"
 
 
 SUMMED_COLUMNS = (

@@ -4,18 +4,28 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from billing.accounts import receivable_account_code, sum_transfers
-from billing.grants import OpenGrant, derive_split, expirable_parts, find_open_grants
+from billing.grants import OpenGrant, derive_split, expirable_parts, find_open_grants, find_planned_grants
 from billing.models import Account
-from common.clock import SYSTEM_CLOCK, from_us
+from billing.money_models import Movement
+from common.clock import SYSTEM_CLOCK, from_us, to_us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrantLeft:
     """What is left of a grant."""
 
-    id: int
     amount_nanousd: int
     rest_nanousd: int
+    expires_at: datetime | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedGrant:
+    """A grant that begins later."""
+
+    amount_nanousd: int
+    starts_at: datetime
     expires_at: datetime | None
     reason: str
 
@@ -29,6 +39,8 @@ class Funds:
     credit_nanousd: int = 0
     prepaid_nanousd: int = 0
     grants: tuple[GrantLeft, ...] = ()
+    # Not part of any sum.
+    planned: tuple[PlannedGrant, ...] = ()
     # On invoices that are not paid yet.
     receivable_nanousd: int = 0
 
@@ -47,7 +59,7 @@ class Funds:
 
 
 def read_funds(customer_id: int, *, now_us: int | None = None) -> Funds:
-    """Return a customer's money now: what has expired is gone, whether or not it has been booked yet."""
+    """Return a customer's money now: what has begun is there and what has expired gone, booked or not yet."""
     moment = SYSTEM_CLOCK.now_us() if now_us is None else now_us
     account = Account.objects.filter(customer_id=customer_id).first()
     if account is None:
@@ -59,13 +71,17 @@ def read_funds(customer_id: int, *, now_us: int | None = None) -> Funds:
         for g, part in zip(grants, parts, strict=True)
         if g.rest_nanousd > part
     ]
+    planned = list(find_planned_grants(customer_id))
+    # Booked by the next call, or within a minute; what has expired by now as well will never have been there.
+    begun = [m for m in planned if _has_begun(m, moment) and (m.expires_at is None or to_us(m.expires_at) > moment)]
     receivable = Account.objects.filter(code=receivable_account_code(customer_id)).first()
     return Funds(
-        posted_nanousd=account.posted_nanousd - sum(parts),
+        posted_nanousd=account.posted_nanousd - sum(parts) + sum(m.amount_nanousd for m in begun),
         held_nanousd=account.held_nanousd,
         credit_nanousd=account.credit_nanousd,
         prepaid_nanousd=prepaid,
-        grants=tuple(_describe(g) for g in left),
+        grants=(*(_describe(g) for g in left), *(_describe_begun(m) for m in begun)),
+        planned=tuple(_describe_planned(m) for m in planned if not _has_begun(m, moment)),
         receivable_nanousd=0 if receivable is None else -sum_transfers(receivable),
     )
 
@@ -73,9 +89,30 @@ def read_funds(customer_id: int, *, now_us: int | None = None) -> Funds:
 def _describe(left: OpenGrant) -> GrantLeft:
     grant = left.grant
     return GrantLeft(
-        id=grant.pk,
         amount_nanousd=grant.amount_nanousd,
         rest_nanousd=left.rest_nanousd,
         expires_at=None if grant.expires_us is None else from_us(grant.expires_us),
         reason=grant.transfer.reason,
+    )
+
+
+def _has_begun(movement: Movement, now_us: int) -> bool:
+    return movement.starts_us is None or movement.starts_us <= now_us
+
+
+def _describe_begun(movement: Movement) -> GrantLeft:
+    return GrantLeft(
+        amount_nanousd=movement.amount_nanousd,
+        rest_nanousd=movement.amount_nanousd,
+        expires_at=movement.expires_at,
+        reason=movement.reason,
+    )
+
+
+def _describe_planned(movement: Movement) -> PlannedGrant:
+    return PlannedGrant(
+        amount_nanousd=movement.amount_nanousd,
+        starts_at=from_us(movement.starts_us or 0),
+        expires_at=movement.expires_at,
+        reason=movement.reason,
     )

@@ -9,6 +9,8 @@ and it is laid on the grants in their order (priority, first to expire, oldest),
 What was laid on a grant is an immutable `Allocation`. A prepaid part below zero is what the customer owes: a grant
 never pays for calls that were made before it was given.
 
+A grant that begins later is a planned `Movement` until its start; the first look after that books it.
+
 An expiry takes what is left of a grant out of the wallet, except what calls in flight hold that were admitted
 before it: that much stays until they end, and pays first. Everything here runs under the lock of the wallet's row.
 """
@@ -17,13 +19,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import F, Sum
+from django.db.models import F, Min, QuerySet, Sum
 from django.db.models.functions import Coalesce
 
 from billing.accounts import open_platform_account
 from billing.models import Account, AccountKind, Hold, Transfer, TransferKind
-from billing.money_models import Allocation, Grant
-from common.clock import from_us
+from billing.money_models import Allocation, Grant, Movement, MovementStatus
+from common.clock import from_us, to_us
 
 _AUTHOR = "platform"
 
@@ -91,33 +93,69 @@ def expirable_parts(
     return parts
 
 
-def settle_grants(account: Account, now_us: int, *, using: str | None = None) -> list[OpenGrant]:
-    """Lay what calls have spent on the grants, take back what has expired, and return the grants that are left.
+def find_planned_grants(customer_id: int, *, using: str | None = None) -> QuerySet[Movement]:
+    """Return the grants of a customer that have not been booked yet, in the order in which they begin."""
+    planned = Movement.objects.using(using).filter(customer_id=customer_id, status=MovementStatus.PLANNED)
+    return planned.order_by("starts_us", "id")
+
+
+def open_grant(account: Account, movement: Movement, now: datetime, *, using: str | None = None) -> None:
+    """Book a grant: its transfer into the wallet (whose sums are left to be saved) and its row.
+
+    The caller holds the wallet's lock and has looked at its grants.
+    """
+    movement.transfer = Transfer.objects.using(using).create(
+        kind=TransferKind.DIRECT,
+        debit_account=open_platform_account(AccountKind.CREDIT_SOURCE, using=using),
+        credit_account_id=account.pk,
+        amount_nanousd=movement.amount_nanousd,
+        reference=movement.reference,
+        reason=movement.reason,
+        author=movement.author,
+        created_at=now,
+    )
+    Grant.objects.using(using).create(
+        account_id=account.pk,
+        transfer=movement.transfer,
+        amount_nanousd=movement.amount_nanousd,
+        expires_us=None if movement.expires_at is None else to_us(movement.expires_at),
+        priority=movement.priority,
+        created_at=now,
+    )
+    movement.status = MovementStatus.BOOKED
+    movement.save(using=using)
+    account.posted_nanousd += movement.amount_nanousd
+
+
+def settle_grants(account: Account, now_us: int, *, using: str | None = None) -> None:
+    """Lay what calls have spent on the grants, book what has begun, take back what has expired.
 
     The caller holds the lock of the wallet's row, whose columns are written here. Safe to repeat.
     """
     grants = find_open_grants(account, using=using)
     prepaid, grants, paid = derive_split(account, grants)
     now = from_us(now_us)
-    for open_grant, part in zip(grants, paid, strict=True):
+    for known, part in zip(grants, paid, strict=True):
         if part:
-            Allocation.objects.using(using).create(grant=open_grant.grant, amount_nanousd=part, created_at=now)
-    left = []
-    parts = expirable_parts(account.pk, grants, now_us, using=using)
-    for open_grant, part in zip(grants, parts, strict=True):
+            Allocation.objects.using(using).create(grant=known.grant, amount_nanousd=part, created_at=now)
+    begun = find_planned_grants(account.customer_id or 0, using=using).filter(starts_us__lte=now_us)
+    for movement in begun:
+        open_grant(account, movement, now, using=using)
+    # The prepaid part is what it was: what has begun is granted whole, and expires below if that is due as well.
+    grants = find_open_grants(account, using=using)
+    for known, part in zip(grants, expirable_parts(account.pk, grants, now_us, using=using), strict=True):
         if part:
-            _expire(account, open_grant.grant, part, now, using=using)
-        if part < open_grant.rest_nanousd:
-            left.append(OpenGrant(grant=open_grant.grant, rest_nanousd=open_grant.rest_nanousd - part))
+            _expire(account, known.grant, part, now, using=using)
     account.prepaid_nanousd = prepaid
-    account.next_expiry_us = first_expiry(left)
-    account.save(using=using, update_fields=["prepaid_nanousd", "posted_nanousd", "next_expiry_us"])
-    return left
+    account.grants_due_us = find_next_change(account, using=using)
+    account.save(using=using, update_fields=["prepaid_nanousd", "posted_nanousd", "grants_due_us"])
 
 
-def first_expiry(grants: Sequence[OpenGrant]) -> int | None:
-    """Return when the first of the grants expires, in microseconds since the epoch."""
-    return min((g.grant.expires_us for g in grants if g.grant.expires_us is not None), default=None)
+def find_next_change(account: Account, *, using: str | None = None) -> int | None:
+    """Return when the next grant begins or one with something left expires, in microseconds since the epoch."""
+    expiries = [open_grant.grant.expires_us for open_grant in find_open_grants(account, using=using)]
+    starts = find_planned_grants(account.customer_id or 0, using=using).aggregate(first=Min("starts_us"))
+    return min((moment for moment in (*expiries, starts["first"]) if moment is not None), default=None)
 
 
 def _expire(account: Account, grant: Grant, amount_nanousd: int, now: datetime, *, using: str | None) -> None:

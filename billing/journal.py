@@ -26,8 +26,8 @@ class AccountState:
     held_nanousd: int
     # How far the wallet may be spent below zero.
     credit_nanousd: int = 0
-    # When the next grant expires, if any has something left.
-    next_expiry_us: int | None = None
+    # When the next grant begins or expires, if there is any.
+    grants_due_us: int | None = None
 
     @property
     def available_nanousd(self) -> int:
@@ -183,7 +183,7 @@ def lock_accounts(sql: Sql, customer_ids: Collection[int]) -> dict[int, AccountS
 
 def _select_accounts(sql: Sql, customer_ids: Collection[int]) -> dict[int, AccountState]:
     rows = sql.rows_where_in(
-        "SELECT id, customer_id, posted_nanousd, held_nanousd, credit_nanousd, next_expiry_us FROM billing_account",
+        "SELECT id, customer_id, posted_nanousd, held_nanousd, credit_nanousd, grants_due_us FROM billing_account",
         "customer_id",
         customer_ids,
         f"ORDER BY id {sql.for_update}",
@@ -195,16 +195,16 @@ def _select_accounts(sql: Sql, customer_ids: Collection[int]) -> dict[int, Accou
             posted_nanousd=row[2],
             held_nanousd=row[3],
             credit_nanousd=row[4],
-            next_expiry_us=row[5],
+            grants_due_us=row[5],
         )
         for row in rows
     }
 
 
 def find_customers_with_due_grants(sql: Sql, *, now_us: int, limit: int) -> list[int]:
-    """Return up to `limit` customers whose grants have expired and whose wallets do not know it yet."""
+    """Return up to `limit` customers with grants that have begun or expired and wallets that do not know it yet."""
     rows = sql.rows(
-        f"SELECT customer_id FROM billing_account WHERE next_expiry_us <= %s ORDER BY next_expiry_us, id LIMIT {limit}",
+        f"SELECT customer_id FROM billing_account WHERE grants_due_us <= %s ORDER BY grants_due_us, id LIMIT {limit}",
         (now_us,),
     )
     return [row[0] for row in rows]

@@ -29,6 +29,7 @@ _SENTENCES = {
     (AccountKind.PROVIDER_COST, AccountKind.PROVIDER_PAYABLE): "Booked {} that providers will bill",
     (AccountKind.REVENUE, AccountKind.SUSPENSE): "Set {} of revenue aside until somebody has looked at it",
     (AccountKind.SUSPENSE, AccountKind.REVENUE): "Released {} of revenue after a look at it",
+    (AccountKind.SUSPENSE, AccountKind.CUSTOMER): "Gave {} of charges back that had been set aside",
 }
 
 

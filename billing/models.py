@@ -13,6 +13,7 @@ from billing import (  # noqa: F401 - Django finds the models of an app here
     money_models,
 )
 from billing.rates import Processing
+from billing.waiving import NoCharge
 from common.append_only import AppendOnlyModel
 from common.generations import CatalogueModel
 
@@ -37,8 +38,8 @@ class Account(models.Model):
     every batch of every process has to wait for.
 
     A wallet may be spent down to `-credit_nanousd`. What of it is prepaid and what granted is derived, see
-    `billing.grants`: `prepaid_nanousd` is the prepaid part when that was last done, `next_expiry_us` when it must be
-    done next.
+    `billing.grants`: `prepaid_nanousd` is the prepaid part when that was last done, `grants_due_us` when it must be
+    done next, because a grant begins or expires.
     """
 
     code = models.CharField(max_length=60, unique=True)
@@ -48,14 +49,14 @@ class Account(models.Model):
     held_nanousd = models.BigIntegerField(default=0)
     credit_nanousd = models.BigIntegerField(default=0, db_default=0)
     prepaid_nanousd = models.BigIntegerField(default=0, db_default=0)
-    next_expiry_us = models.BigIntegerField(null=True)
+    grants_due_us = models.BigIntegerField(null=True)
 
     class Meta:
         indexes = [
             models.Index(
-                fields=["next_expiry_us"],
-                condition=Q(next_expiry_us__isnull=False),
-                name="billing_account_by_expiry",
+                fields=["grants_due_us"],
+                condition=Q(grants_due_us__isnull=False),
+                name="billing_account_by_due_us",
             ),
         ]
         constraints = [
@@ -261,6 +262,7 @@ class PriceTerms(AppendOnlyModel, CatalogueModel):
     markup_basis_points = models.IntegerField(
         help_text="Hundredths of a percent: 1250 adds 12.5 %, -1000 takes off 10 %."
     )
+    no_charge_on = models.CharField(max_length=6, choices=NoCharge.choices, blank=True, default="", db_default="")
     is_withdrawn = models.BooleanField(default=False)
     author = models.CharField(max_length=150, blank=True)
     reason = models.CharField(max_length=200, blank=True)
@@ -274,6 +276,7 @@ class PriceTerms(AppendOnlyModel, CatalogueModel):
                 name="billing_priceterms_one_owner",
             ),
             models.CheckConstraint(condition=Q(basis__in=MarkupBasis.values), name="billing_priceterms_basis_known"),
+            models.CheckConstraint(condition=Q(no_charge_on__in=NoCharge.values), name="billing_priceterms_no_charge"),
             models.CheckConstraint(
                 condition=Q(markup_basis_points__gte=-10_000) & Q(markup_basis_points__lte=1_000_000),
                 name="billing_priceterms_markup_sane",

@@ -1,8 +1,9 @@
-"""Money that people and commands move: top-ups, grants, refunds, credit notes, adjustments, credit limits, invoices.
+"""Money that people and commands move: top-ups, grants, refunds, credit notes, adjustments, limits, invoices, suspense.
 
 Each is one `Movement` with reason and author, and one transfer. From `settings.MONEY_APPROVAL_NANOUSD` on it waits
 for a second person (`approve_movement`); invoices and their payments have their own way and do not wait. Everything
-happens under the lock of the customer's wallet, after a look at its grants, so that `billing.grants` holds.
+happens under the lock of the customer's wallet, after a look at its grants, so that `billing.grants` holds; what is
+of no customer, under the lock of the platform's account that it takes from.
 """
 
 from dataclasses import dataclass, field
@@ -13,9 +14,9 @@ from django.db import transaction
 
 from billing.accounts import open_customer_account, open_platform_account, open_receivable_account, sum_transfers
 from billing.errors import AmountInvalid, ApprovalRefused, MovementDecided, ReferenceUsed
-from billing.grants import first_expiry, settle_grants
+from billing.grants import find_next_change, open_grant, settle_grants
 from billing.models import Account, AccountKind, Transfer, TransferKind
-from billing.money_models import Grant, Movement, MovementKind, MovementStatus
+from billing.money_models import Movement, MovementKind, MovementStatus
 from common.clock import to_us
 from common.ids import make_id
 from common.money import MAX_NANOUSD, format_usd
@@ -26,28 +27,34 @@ MOST_NANOUSD = MAX_NANOUSD // 1_000
 # The other side of a wallet's movement, and whether the money comes in.
 _COUNTERPARTS = {
     MovementKind.TOP_UP: (AccountKind.CASH, True),
-    MovementKind.GRANT: (AccountKind.CREDIT_SOURCE, True),
     MovementKind.REFUND: (AccountKind.CASH, False),
     MovementKind.CREDIT_NOTE: (AccountKind.REVENUE, True),
     MovementKind.ADJUSTMENT_UP: (AccountKind.CREDIT_SOURCE, True),
     MovementKind.ADJUSTMENT_DOWN: (AccountKind.CREDIT_SOURCE, False),
     MovementKind.INVOICED: (AccountKind.RECEIVABLE, True),
     MovementKind.UNINVOICED: (AccountKind.RECEIVABLE, False),
+    MovementKind.SUSPENSE_RETURN: (AccountKind.SUSPENSE, True),
 }
 _WITHOUT_APPROVAL = (MovementKind.INVOICED, MovementKind.UNINVOICED, MovementKind.PAYMENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What somebody wants done. A `reference` makes a repeat safe; `expires_at` and `priority` are of grants."""
+    """What somebody wants done. A `reference` makes a repeat safe.
+
+    `starts_at` (None: now), `expires_at` and `priority` are of grants. Only a release of suspense is of no customer.
+    """
 
     kind: MovementKind
-    customer_id: int
+    customer_id: int | None
     amount_nanousd: int
     reason: str
     author: str
     actor: Actor | None = None
     reference: str = field(default_factory=lambda: make_id("mov"))
+    # False for commands: who runs them on the server has other powers.
+    waits_when_large: bool = True
+    starts_at: datetime | None = None
     expires_at: datetime | None = None
     priority: int = 100
 
@@ -61,7 +68,7 @@ def order_movement(order: Order, *, now: datetime | None = None) -> Movement:
     _check(order)
     now = now or datetime.now(UTC)
     with transaction.atomic():
-        account = _lock_wallet(order.customer_id)
+        account = _lock_account(order.customer_id)
         earlier = Movement.objects.filter(reference=order.reference).first()
         if earlier is not None:
             content = (earlier.kind, earlier.customer_id, earlier.amount_nanousd)
@@ -73,6 +80,7 @@ def order_movement(order: Order, *, now: datetime | None = None) -> Movement:
             status=MovementStatus.WAITING,
             customer_id=order.customer_id,
             amount_nanousd=order.amount_nanousd,
+            starts_us=None if order.starts_at is None else to_us(order.starts_at),
             expires_at=order.expires_at,
             priority=order.priority,
             reference=order.reference,
@@ -81,12 +89,13 @@ def order_movement(order: Order, *, now: datetime | None = None) -> Movement:
             created_at=now,
         )
         actor = order.actor or author_actor(order.author)
-        if order.kind not in _WITHOUT_APPROVAL and order.amount_nanousd >= settings.MONEY_APPROVAL_NANOUSD:
+        can_wait = order.waits_when_large and order.kind not in _WITHOUT_APPROVAL
+        if can_wait and order.amount_nanousd >= settings.MONEY_APPROVAL_NANOUSD:
             movement.save()
             _record(movement, "waiting", actor, order.reason)
             return movement
         _book(movement, account, now)
-        _record(movement, "booked", actor, order.reason)
+        _record(movement, movement.status, actor, order.reason)
         return movement
 
 
@@ -97,7 +106,7 @@ def approve_movement(movement_id: int, *, author: str, reason: str = "", actor: 
     needs is no longer there (it goes on waiting).
     """
     with transaction.atomic():
-        movement, account = _lock_waiting(movement_id)
+        movement, account = _lock_waiting(movement_id, MovementStatus.WAITING)
         if movement.author == author:
             raise ApprovalRefused
         _decide(movement, author, reason)
@@ -107,18 +116,20 @@ def approve_movement(movement_id: int, *, author: str, reason: str = "", actor: 
 
 
 def reject_movement(movement_id: int, *, author: str, reason: str, actor: Actor | None = None) -> Movement:
-    """Turn a waiting movement down and return it; its own author may withdraw it so.
+    """Turn down a movement that waits, or a grant that has not begun, and return it; its author may withdraw it so.
 
-    Raises MovementDecided when it no longer waits.
+    Raises MovementDecided when it is decided, or has begun.
     """
     with transaction.atomic():
-        movement, _ = _lock_waiting(movement_id)
+        movement, account = _lock_waiting(movement_id, MovementStatus.WAITING, MovementStatus.PLANNED)
         if movement.author != author:
             _decide(movement, author, reason)
         movement.decision_reason = reason.strip()[:200]
         movement.decided_at = datetime.now(UTC)
         movement.status = MovementStatus.REJECTED
         movement.save()
+        if movement.starts_us is not None:
+            settle_grants(account, to_us(movement.decided_at))
         _record(movement, "rejected", actor or author_actor(author), reason)
         return movement
 
@@ -189,24 +200,36 @@ def _order_transfer(order: Order) -> Transfer:
 
 
 def _check(order: Order) -> None:
+    if (order.customer_id is None) is not (order.kind is MovementKind.SUSPENSE_RELEASE):
+        raise AmountInvalid("Name the customer; only a release of suspense has none.", param="customer")
     if not order.reason.strip():
         raise AmountInvalid("Say what it is for: the reason stays in the ledger.", param="reason")
     least = 0 if order.kind is MovementKind.CREDIT_LIMIT else 1
     if not least <= order.amount_nanousd <= MOST_NANOUSD:
         raise AmountInvalid("The amount must be positive and below nine million USD.", param="amount")
-    if order.expires_at is not None and order.kind is not MovementKind.GRANT:
+    is_grant = order.kind is MovementKind.GRANT
+    if order.expires_at is not None and not is_grant:
         raise AmountInvalid("Only grants expire.", param="expires_at")
+    if order.starts_at is not None and not is_grant:
+        raise AmountInvalid("Only grants begin later.", param="starts_at")
+    if order.starts_at is not None and order.expires_at is not None and order.expires_at <= order.starts_at:
+        raise AmountInvalid("The grant would expire before it begins: give a later expiry.", param="expires_at")
 
 
-def _lock_wallet(customer_id: int) -> Account:
-    return Account.objects.select_for_update(no_key=True).get(pk=open_customer_account(customer_id).pk)
+def _lock_account(customer_id: int | None) -> Account:
+    """Lock a customer's wallet; for what is of no customer, suspense."""
+    found = open_platform_account(AccountKind.SUSPENSE) if customer_id is None else open_customer_account(customer_id)
+    return Account.objects.select_for_update(no_key=True).get(pk=found.pk)
 
 
-def _lock_waiting(movement_id: int) -> tuple[Movement, Account]:
+def _lock_waiting(movement_id: int, *statuses: MovementStatus) -> tuple[Movement, Account]:
     customer_id = Movement.objects.values_list("customer_id", flat=True).get(pk=movement_id)
-    account = _lock_wallet(customer_id)
+    account = _lock_account(customer_id)
+    if customer_id is not None:
+        # A planned grant that is due has begun.
+        settle_grants(account, to_us(datetime.now(UTC)))
     movement = Movement.objects.select_related("customer").get(pk=movement_id)
-    if movement.status != MovementStatus.WAITING:
+    if movement.status not in statuses:
         raise MovementDecided(status=movement.get_status_display().lower())
     return movement, account
 
@@ -218,37 +241,48 @@ def _decide(movement: Movement, author: str, reason: str) -> None:
 
 
 def _book(movement: Movement, account: Account, now: datetime) -> None:
-    """Make the movement's transfer under the wallet's lock, and write the movement as booked."""
+    """Make the movement's transfer under the account's lock, and write the movement as booked (or planned)."""
     kind = MovementKind(movement.kind)
-    if movement.expires_at is not None and movement.expires_at <= now:
-        raise AmountInvalid("The grant would have expired already: give a later expiry.", param="expires_at")
-    open_grants = settle_grants(account, to_us(now))
+    if kind is MovementKind.SUSPENSE_RELEASE:
+        _check_room(movement, sum_transfers(account), "is in suspense")
+        movement.transfer = _append(movement, account, open_platform_account(AccountKind.REVENUE), now)
+        movement.status = MovementStatus.BOOKED
+        movement.save()
+        return
+    settle_grants(account, to_us(now))
+    if kind is MovementKind.GRANT:
+        _book_grant(movement, account, now)
+        return
     if kind is MovementKind.CREDIT_LIMIT:
         account.credit_nanousd = movement.amount_nanousd
     elif kind is MovementKind.PAYMENT:
-        _check_room(movement, read_receivable(account.customer_id or 0), "is owed on invoices")
+        assert movement.customer_id is not None
+        _check_room(movement, read_receivable(movement.customer_id), "is owed on invoices")
         debit, credit = open_platform_account(AccountKind.CASH), open_receivable_account(movement.customer_id)
         movement.transfer = _append(movement, debit, credit, now)
     else:
         _move_wallet(movement, kind, account, now)
-    if kind is MovementKind.GRANT and movement.transfer is not None:
-        grant = Grant.objects.create(
-            account=account,
-            transfer=movement.transfer,
-            amount_nanousd=movement.amount_nanousd,
-            expires_us=None if movement.expires_at is None else to_us(movement.expires_at),
-            priority=movement.priority,
-            created_at=now,
-        )
-        expiries = [e for e in (first_expiry(open_grants), grant.expires_us) if e is not None]
-        account.next_expiry_us = min(expiries, default=None)
-    account.save(update_fields=["posted_nanousd", "prepaid_nanousd", "credit_nanousd", "next_expiry_us"])
+    account.save(update_fields=["posted_nanousd", "prepaid_nanousd", "credit_nanousd"])
     movement.status = MovementStatus.BOOKED
     movement.save()
 
 
+def _book_grant(movement: Movement, account: Account, now: datetime) -> None:
+    """Give a grant now, or plan it; who looks at the wallet after its start gives it then."""
+    if movement.expires_at is not None and movement.expires_at <= now:
+        raise AmountInvalid("The grant would have expired already: give a later expiry.", param="expires_at")
+    if movement.starts_us is not None and movement.starts_us > to_us(now):
+        movement.status = MovementStatus.PLANNED
+        movement.save()
+    else:
+        open_grant(account, movement, now)
+    account.grants_due_us = find_next_change(account)
+    account.save(update_fields=["posted_nanousd", "grants_due_us"])
+
+
 def _move_wallet(movement: Movement, kind: MovementKind, account: Account, now: datetime) -> None:
     counterpart_kind, comes_in = _COUNTERPARTS[kind]
+    assert movement.customer_id is not None
     counterpart = (
         open_receivable_account(movement.customer_id)
         if counterpart_kind is AccountKind.RECEIVABLE
@@ -258,14 +292,17 @@ def _move_wallet(movement: Movement, kind: MovementKind, account: Account, now: 
         _check_room(movement, max(0, -account.prepaid_nanousd), "is owed and not invoiced yet")
     elif kind is MovementKind.UNINVOICED:
         _check_room(movement, read_receivable(movement.customer_id), "is owed on invoices")
+    elif kind is MovementKind.SUSPENSE_RETURN:
+        # Locked after the wallet; nothing locks the two the other way round.
+        suspense = Account.objects.select_for_update(no_key=True).get(pk=counterpart.pk)
+        _check_room(movement, sum_transfers(suspense), "is in suspense")
     elif not comes_in:
         _check_room(movement, spendable_prepaid(account), "is prepaid, not granted, and not held by calls in flight")
     debit, credit = (counterpart, account) if comes_in else (account, counterpart)
     movement.transfer = _append(movement, debit, credit, now)
     signed = movement.amount_nanousd if comes_in else -movement.amount_nanousd
     account.posted_nanousd += signed
-    if kind is not MovementKind.GRANT:
-        account.prepaid_nanousd += signed
+    account.prepaid_nanousd += signed
 
 
 def spendable_prepaid(account: Account) -> int:
@@ -295,7 +332,14 @@ def _record(movement: Movement, verb: str, actor: Actor, reason: str) -> None:
     record_event(
         actor=actor,
         action=f"{movement.kind}.{verb}",
-        target=Customer.objects.get(pk=movement.customer_id),
+        target=_target_of(movement),
         after={"amount_nanousd": movement.amount_nanousd, "movement": movement.pk, "transfer": movement.transfer_id},
         reason=reason,
     )
+
+
+def _target_of(movement: Movement) -> Customer | Account:
+    """Return whose page of the trail tells of a movement."""
+    if movement.customer_id is None:
+        return open_platform_account(AccountKind.SUSPENSE)
+    return Customer.objects.get(pk=movement.customer_id)

@@ -20,10 +20,13 @@ class MovementKind(models.TextChoices):
     INVOICED = "invoiced", "Moved to an invoice"
     UNINVOICED = "uninvoiced", "Taken back from a void invoice"
     PAYMENT = "payment", "Payment of an invoice"
+    SUSPENSE_RELEASE = "suspense_release", "Revenue released from suspense"
+    SUSPENSE_RETURN = "suspense_return", "Suspense given back to the customer"
 
 
 class MovementStatus(models.TextChoices):
     WAITING = "waiting", "Waits for a second person"
+    PLANNED = "planned", "Begins later"
     BOOKED = "booked", "Booked"
     REJECTED = "rejected", "Rejected"
 
@@ -31,14 +34,17 @@ class MovementStatus(models.TextChoices):
 class Movement(models.Model):
     """One order of a person or command to move money, and what became of it: a booked one names its transfer.
 
-    A credit limit moves nothing and has none; its amount is the new limit.
+    A credit limit moves nothing and has none; its amount is the new limit. A grant that begins later is planned until
+    its start, and booked then (`billing.grants`). A release of suspense is of no customer.
     """
 
     id = models.BigAutoField(primary_key=True)
     kind = models.CharField(max_length=20, choices=MovementKind.choices)
     status = models.CharField(max_length=8, choices=MovementStatus.choices)
-    customer = models.ForeignKey("keys.Customer", on_delete=models.PROTECT, related_name="+")
+    customer = models.ForeignKey("keys.Customer", null=True, on_delete=models.PROTECT, related_name="+")
     amount_nanousd = models.BigIntegerField()
+    # A number like the wallet's `grants_due_us`, which it is compared with.
+    starts_us = models.BigIntegerField(null=True)
     expires_at = models.DateTimeField(null=True)
     priority = models.PositiveSmallIntegerField(default=100)
     reference = models.CharField(max_length=100, unique=True, help_text="Names the order: a repeat books nothing.")
@@ -64,6 +70,15 @@ class Movement(models.Model):
             models.CheckConstraint(
                 condition=~Q(status="booked") | Q(kind="credit_limit") | Q(transfer__isnull=False),
                 name="billing_movement_booked_has_transfer",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="planned") | Q(kind="grant", starts_us__isnull=False),
+                name="billing_movement_planned_is_grant",
+            ),
+            models.CheckConstraint(
+                condition=Q(kind="suspense_release", customer__isnull=True)
+                | ~Q(kind="suspense_release") & Q(customer__isnull=False),
+                name="billing_movement_customer_iff_kind",
             ),
             models.CheckConstraint(
                 condition=Q(decided_by="") | ~Q(decided_by=F("author")), name="billing_movement_two_people"

@@ -4,7 +4,7 @@ The request path books neither: two more transfers a call would double the ledge
 An hour is posted once it is closed and quiet, under a reference that names it, so that a repeat posts nothing.
 
 Suspense takes what calls were charged whose counts are our own estimate, or which carry a flag: until somebody has
-looked at them (Usage, filtered) and released the sum, it does not count as revenue.
+looked at them (Usage, filtered) and released the sum or given it back (`billing.money`), it does not count as revenue.
 """
 
 from dataclasses import dataclass
@@ -46,17 +46,6 @@ def post_hours(*, now: datetime | None = None) -> Posted:
         provider_cost_nanousd=sum(cost for cost, _ in posted),
         suspense_nanousd=sum(suspense for _, suspense in posted),
     )
-
-
-def release_suspense(*, amount_nanousd: int, reason: str, author: str, reference: str) -> Transfer:
-    """Make revenue of what was set aside, after a look at its calls. Safe to repeat with the same reference."""
-    with transaction.atomic():
-        suspense = Account.objects.select_for_update(no_key=True).get(pk=open_platform_account(AccountKind.SUSPENSE).pk)
-        earlier = Transfer.objects.filter(reference=reference).first()
-        if earlier is not None:
-            return earlier
-        revenue = open_platform_account(AccountKind.REVENUE)
-        return _append(suspense, revenue, amount_nanousd, reference=reference, reason=reason, author=author)
 
 
 class _HourSums(NamedTuple):

@@ -60,6 +60,8 @@ class Price:
     price_list: str = STANDARD_LIST
     # The terms whose markup is in `table`; None: the price as it is published.
     terms_id: int | None = None
+    # Which answers those terms do not charge (`billing.waiving`).
+    no_charge_on: str = ""
 
     @property
     def rates(self) -> Rates:
@@ -78,7 +80,7 @@ class Price:
             table = self.provider_table.scaled(terms.factor_basis_points)
         elif terms.basis is MarkupBasis.LIST:
             table = table.scaled(terms.factor_basis_points)
-        return replace(self, table=table, terms_id=terms.id)
+        return replace(self, table=table, terms_id=terms.id, no_charge_on=terms.no_charge_on)
 
     def changed(self, factor_basis_points: int) -> "Price":
         """Return an unpublished price for customers: this one times a factor in hundredths of a percent."""

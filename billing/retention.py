@@ -21,8 +21,10 @@ from django.db import connection, transaction
 from django.db.models import Max
 
 from billing.errors import RetentionInvalid
-from billing.finance_models import SUMMED_COLUMNS, UsageArchive
+from billing.finance_models import UsageArchive
 from billing.models import Hold, UsageRecord
+from billing.usage_days import is_rolled_up, roll_up_usage
+from billing.usage_sums import HOURS, add_records
 from common.clock import to_us
 from common.sql import Sql
 
@@ -30,7 +32,6 @@ from common.sql import Sql
 LEAST_DAYS = 62
 # So many deletions take a few tenths of a second, for which calls on SQLite wait.
 _ROWS_A_PART = 20_000
-_FAULTS = "'failed', 'interrupted', 'lost'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,7 @@ def archive_usage(boundary: datetime, folder: Path, *, part_rows: int = _ROWS_A_
     """
     if Hold.objects.filter(created_us__lt=to_us(boundary)).exists():
         raise RetentionInvalid("A call of before the boundary is still in flight; try again later.", param="days")
+    roll_up_usage()
     while True:
         oldest = UsageRecord.objects.filter(started_at__lt=boundary).order_by("started_at").first()
         if oldest is None:
@@ -94,7 +96,11 @@ def _archive_part(day: date, folder: Path, part_rows: int) -> UsageArchive | Non
         sql = Sql(connection)
         if UsageArchive.objects.filter(day=day, part=part).exists():
             return None
-        _add_sums(sql, start, end, ids[-1])
+        if not is_rolled_up(ids[-1]):
+            raise RetentionInvalid("The sums of the days do not have all of its records yet; try again.", param="days")
+        chosen = _bounds(sql, start, end, ids[-1])
+        # A part that comes later adds to what earlier ones left.
+        add_records(sql, HOURS, where=_CHOSEN, parameters=chosen)
         manifest = UsageArchive.objects.create(
             day=day,
             part=part,
@@ -109,7 +115,7 @@ def _archive_part(day: date, folder: Path, part_rows: int) -> UsageArchive | Non
             location=str(path),
             created_at=datetime.now(UTC),
         )
-        deleted = sql.run(f"DELETE FROM billing_usagerecord WHERE {_CHOSEN}", _bounds(sql, start, end, ids[-1]))
+        deleted = sql.run(f"DELETE FROM billing_usagerecord WHERE {_CHOSEN}", chosen)
         if deleted != written.row_count:
             # Rolls all of it back: the file stays, named by no manifest.
             raise RetentionInvalid(f"{path} has {written.row_count} records, {deleted} would go.", param="folder")
@@ -189,20 +195,3 @@ _CHOSEN = "started_at >= %s AND started_at < %s AND id <= %s"
 
 def _bounds(sql: Sql, start: datetime, end: datetime, highest_id: int) -> tuple[object, ...]:
     return sql.moment(to_us(start)), sql.moment(to_us(end)), highest_id
-
-
-def _add_sums(sql: Sql, start: datetime, end: datetime, highest_id: int) -> None:
-    """Add the records to the sums of their hours; a part that comes later adds to what earlier ones left."""
-    hour = "substr(started_at, 1, 13) || ':00:00'" if sql.is_sqlite else "date_trunc('hour', started_at, 'UTC')"
-    group = "customer_id, api_key_id, model, prompt, prompt_version"
-    counted = ("calls", "faults", "errors", *SUMMED_COLUMNS)
-    sums = ", ".join(f"sum({column})" for column in SUMMED_COLUMNS)
-    sql.run(
-        f"INSERT INTO billing_usagehour (hour, {group}, {', '.join(counted)})"
-        f" SELECT {hour}, {group}, count(*), sum(CASE WHEN status IN ({_FAULTS}) THEN 1 ELSE 0 END),"
-        f" sum(CASE WHEN error_code <> '' AND status <> 'cancelled' THEN 1 ELSE 0 END), {sums}"
-        f" FROM billing_usagerecord WHERE {_CHOSEN} GROUP BY 1, {group}"
-        f" ON CONFLICT (hour, {group}) DO UPDATE SET "
-        + ", ".join(f"{column} = billing_usagehour.{column} + excluded.{column}" for column in counted),
-        _bounds(sql, start, end, highest_id),
-    )

@@ -17,6 +17,7 @@ from django.db.models.functions import Coalesce, TruncDay, TruncHour, TruncMonth
 
 from billing.errors import SpendInvalid
 from billing.tokens import INPUT_CLASSES, OUTPUT_CLASSES
+from billing.usage_days import read_whole_days
 from billing.usage_sources import UsageSource, usage_sources
 from common.clock import to_us
 
@@ -140,8 +141,17 @@ def read_spend(question: SpendQuestion) -> list[SpendRow]:
 
     Of archived calls end users and tags are not known any more: they are in the group "".
     """
-    parts = [_read_source(question, source) for source in usage_sources(question.start, question.end)]
-    spend = parts[0] if len(parts) == 1 else _add_up(parts)
+
+    def read(sources: Sequence[UsageSource]) -> list[SpendRow]:
+        parts = [_read_source(question, source) for source in sources]
+        return parts[0] if len(parts) == 1 else _add_up(parts)
+
+    # Sums by the day know neither hours nor end users and tags.
+    is_daily = question.interval is not SpendInterval.HOUR
+    if is_daily and question.tag is None and question.group is not SpendGroup.END_USER:
+        spend = read_whole_days(question.start, question.end, read)
+    else:
+        spend = read(usage_sources(question.start, question.end))
     if len(spend) > MOST_ROWS:
         raise SpendInvalid(
             f"The answer has more than {MOST_ROWS} rows. Ask for a shorter range, a longer interval or a coarser "
@@ -203,6 +213,8 @@ def _read_source(question: SpendQuestion, source: UsageSource) -> list[SpendRow]
             provider_cost_nanousd=int(row["provider"]),
         )
         for row in rows
+        # Without a group and an interval there is a row of nothing.
+        if row["call_count"]
     ]
 
 

@@ -3,6 +3,7 @@
 Nothing decides by these numbers. A day is a UTC day by the start of its calls.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -11,7 +12,8 @@ from django.db.models import Count, F, Q, Sum
 from django.db.models.functions import TruncDate
 
 from billing.models import Account, AccountKind, Hold, UsageRecord
-from billing.usage_sources import FAULTS, usage_sources
+from billing.usage_days import read_whole_days
+from billing.usage_sources import FAULTS, UsageSource
 
 # A call of yesterday may still be running, so a day counts as closed only after the longest call.
 CLOSED_AFTER = timedelta(hours=2)
@@ -73,20 +75,24 @@ def read_day(day: date, *, now: datetime) -> DayFigures:
     cache_key = f"billing.statistics.day:{day.isoformat()}"
     found: DayFigures | None = cache.get(cache_key) if is_closed else None
     if found is None:
-        sums = [
-            source.rows.aggregate(call_count=source.calls, fault_count=source.faults, charged=Sum("charged_nanousd"))
-            for source in usage_sources(start, end)
-        ]
-        found = DayFigures(
-            day=day,
-            calls=sum(part["call_count"] or 0 for part in sums),
-            faults=sum(part["fault_count"] or 0 for part in sums),
-            charged_nanousd=sum(int(part["charged"] or 0) for part in sums),
-        )
+        found = read_whole_days(start, end, lambda sources: _add_up(day, sources))
         # An empty day costs nothing to ask again, and may be filled by an import.
         if is_closed and found.calls:
             cache.set(cache_key, found, CLOSED_CACHE_SECONDS)
     return found
+
+
+def _add_up(day: date, sources: Sequence[UsageSource]) -> DayFigures:
+    sums = [
+        source.rows.aggregate(call_count=source.calls, fault_count=source.faults, charged=Sum("charged_nanousd"))
+        for source in sources
+    ]
+    return DayFigures(
+        day=day,
+        calls=sum(part["call_count"] or 0 for part in sums),
+        faults=sum(part["fault_count"] or 0 for part in sums),
+        charged_nanousd=sum(int(part["charged"] or 0) for part in sums),
+    )
 
 
 def read_recent_days(count: int, *, now: datetime) -> list[DayFigures]:

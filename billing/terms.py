@@ -17,6 +17,7 @@ from django.db.models import Q
 from billing.errors import PriceInvalid
 from billing.models import MarkupBasis, PriceTerms, PriceVersion
 from billing.rates import WHOLE_BASIS_POINTS
+from billing.waiving import NoCharge
 from common.clock import to_us
 from common.sql import Sql
 from keys.audit import Actor, author_actor, record_event
@@ -29,6 +30,7 @@ _COLUMNS = (
     "price_list",
     "basis",
     "markup_basis_points",
+    "no_charge_on",
     "is_withdrawn",
 )
 MAX_MARKUP_BASIS_POINTS = 1_000_000
@@ -45,6 +47,7 @@ class Terms:
     price_list: str
     basis: MarkupBasis
     markup_basis_points: int
+    no_charge_on: str
     is_withdrawn: bool
 
     @property
@@ -124,6 +127,7 @@ def publish_terms(
     price_list: str = "",
     basis: MarkupBasis = MarkupBasis.LIST,
     markup_basis_points: int = 0,
+    no_charge_on: NoCharge = NoCharge.NEVER,
     author: str,
     effective_from: datetime | None = None,
     reason: str = "",
@@ -146,6 +150,7 @@ def publish_terms(
         price_list=price_list,
         basis=basis,
         markup_basis_points=markup_basis_points,
+        no_charge_on=no_charge_on,
         author=author,
         reason=reason,
         actor=actor,

@@ -33,14 +33,17 @@ def usage_sources(start: datetime, end: datetime | None = None) -> list[UsageSou
     Whole hours only, as far as it was.
     """
     archives = UsageArchive.objects.filter(ends_at__gt=start)
-    found = [_records(start, end)]
+    found = [record_source(start, end)]
     if (archives if end is None else archives.filter(starts_at__lt=end)).exists():
         found.append(_hours(start, end))
     return found
 
 
-def _records(start: datetime, end: datetime | None) -> UsageSource:
+def record_source(start: datetime, end: datetime | None, *, above_id: int | None = None) -> UsageSource:
+    """Return the records of the range, where asked for only those with higher ids than one."""
     rows = UsageRecord.objects.filter(started_at__gte=start)
+    if above_id is not None:
+        rows = rows.filter(pk__gt=above_id)
     return UsageSource(
         rows=rows if end is None else rows.filter(started_at__lt=end),
         moment="started_at",

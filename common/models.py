@@ -1,4 +1,4 @@
-"""The one table of the ground floor."""
+"""The tables of the ground floor."""
 
 from django.db import models
 
@@ -11,3 +11,21 @@ class Generation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.value}"
+
+
+class PeriodicJob(models.Model):
+    """Work that comes again and again: when it is due, who has it until when, and how it went; `common.periodic`."""
+
+    name = models.CharField(max_length=40, primary_key=True)
+    due_at = models.DateTimeField()
+    claimed_until = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+    is_ok = models.BooleanField(null=True)
+    outcome = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return self.name

@@ -154,6 +154,8 @@ class Receipt(NamedTuple):
     # See `billing.CacheState`; empty: the response cache had no part in it. The age is that of a cached answer.
     cache: str = ""
     cache_age_seconds: int | None = None
+    # Why nothing was charged for what has a cost: a flag of `billing.waiving`.
+    waiver: str = ""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -82,6 +82,8 @@ class ModelEntry:
     cache_limit_seconds: int = 0
     cache_is_shared: bool = False
     reused_price_percent: int = 0
+    # Which answers are not charged (`billing.waiving`).
+    no_charge_on: str = ""
 
     def scale_tokens(self, counted: int) -> int:
         """Return the upper bound of what this model's tokenizer makes of so many tokens of our count."""
@@ -149,6 +151,7 @@ _MODEL_COLUMNS = (
     "cache_limit_seconds",
     "cache_is_shared",
     "reused_price_percent",
+    "no_charge_on",
 )
 _DEPLOYMENT_COLUMNS = (
     "id",

@@ -4,6 +4,7 @@ from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
 
+from billing.waiving import NoCharge
 from common.generations import CatalogueModel, HealthModel
 from gateway import answer_models, cache_models, guard_models  # noqa: F401 - Django finds the models of an app here
 
@@ -191,6 +192,16 @@ class Model(CatalogueModel):
         default=0,
         help_text="Of what the call would have cost at its provider. 0: free. A plan can have its own.",
     )
+    no_charge_on = models.CharField(
+        "no charge for",
+        max_length=6,
+        choices=NoCharge.choices,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Customers do not pay for these; what the provider asks for them stays the platform's. Terms of a "
+        "plan or customer can say the same for all of their calls.",
+    )
     is_active = models.BooleanField(default=True)
     created_at = models.DateTimeField(editable=False)
 
@@ -211,6 +222,7 @@ class Model(CatalogueModel):
             ),
             models.CheckConstraint(condition=Q(input_estimate_percent__gte=100), name="gateway_model_estimate_up"),
             models.CheckConstraint(condition=Q(routing__in=Routing.values), name="gateway_model_routing_known"),
+            models.CheckConstraint(condition=Q(no_charge_on__in=NoCharge.values), name="gateway_model_no_charge"),
             models.CheckConstraint(
                 condition=Q(retries__lte=10) & Q(retry_wait_seconds__gte=0) & Q(attempts_seconds__gt=0),
                 name="gateway_model_attempts_sane",

@@ -1,5 +1,5 @@
-"""Django looks for this name; what it stands for is in `platform_site.admin_site` and `platform_site.audit_page`."""
+"""Django looks for this name; what it stands for is in its pages' modules."""
 
-from platform_site import admin_site, audit_page
+from platform_site import admin_site, audit_page, periodic_page
 
-__all__ = ["admin_site", "audit_page"]
+__all__ = ["admin_site", "audit_page", "periodic_page"]

@@ -1,12 +1,23 @@
+import sys
+
 from django.apps import AppConfig, apps
-from django.contrib.admin.apps import AdminConfig
+from django.contrib.admin.apps import SimpleAdminConfig
 from django.db.models.signals import post_migrate
 
+# Commands that carry rows by the million and show no page: the admin's pages would be a quarter of their memory, and
+# most of the time in which they start.
+_WITHOUT_PAGES = frozenset({"export", "export_scheduled", "reconcile", "retention"})
 
-class TollkeeperAdminConfig(AdminConfig):
+
+class TollkeeperAdminConfig(SimpleAdminConfig):
     """Django's admin with our own site in the place of its own."""
 
     default_site = "platform_site.site.TollkeeperAdminSite"
+
+    def ready(self) -> None:
+        super().ready()
+        if _WITHOUT_PAGES.isdisjoint(sys.argv[1:2]):
+            self.module.autodiscover()  # type: ignore[union-attr]
 
 
 class PlatformSiteConfig(AppConfig):

@@ -155,6 +155,9 @@ class Environment(BaseModel):
         pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$",
         description="Top-ups, grants, refunds and the like of this many USD or more need a second person. 0: all.",
     )
+    nightly_reconcile: Literal["on", "off"] = Field(
+        default="on", description="Prove the books every night at 02:20 UTC; the result is in the admin."
+    )
     admin_second_factor: Literal["auto", "required", "optional", "off"] = Field(
         default="auto",
         description="A code from an app at the admin's login. auto: required, but optional with DEBUG or demo data.",

@@ -32,6 +32,7 @@ ROLES = (
             "billing.*": _VIEW,
             "gateway.*": _VIEW,
             "prompts.*": _VIEW,
+            "common.periodicjob": _VIEW,
             "keys.customer": _EDIT,
             "keys.apikey": _EDIT,
             "keys.plan": _ALL,
@@ -61,6 +62,7 @@ ROLES = (
             "keys.plan": _VIEW,
             "keys.apikey": _VIEW,
             "gateway.model": _VIEW,
+            "common.periodicjob": _VIEW,
             "billing.transfer": ("view", "add"),
             # To order one takes the right to add transfers; this one is to approve what others ordered.
             "billing.movement": ("view", "change"),
@@ -74,7 +76,7 @@ ROLES = (
     Role(
         name="Auditor",
         purpose="Sees everything, the audit trail and administrators included. Changes nothing.",
-        rights={"keys.*": _VIEW, "billing.*": _VIEW, "gateway.*": _VIEW, "prompts.*": _VIEW, "auth.*": _VIEW},
+        rights={f"{app}.*": _VIEW for app in ("keys", "billing", "gateway", "prompts", "auth", "common")},
     ),
 )
 BUILT_IN = frozenset(role.name for role in ROLES)

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import sys
 from datetime import timedelta
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -91,7 +92,8 @@ FAILED_ATTEMPTS_PER_MINUTE = ENVIRONMENT.failed_attempts_per_minute
 ANONYMOUS_REQUESTS_PER_MINUTE = ENVIRONMENT.anonymous_requests_per_minute
 
 INSTALLED_APPS = [
-    "daphne",  # first: its runserver speaks ASGI
+    # First: its runserver speaks ASGI. Every other process would carry 18 MB of it for nothing.
+    *(["daphne"] if "runserver" in sys.argv[1:2] else []),
     "unfold.apps.BasicAppConfig",  # without its own site: ours derives from it
     "unfold.contrib.filters",
     "platform_site.apps.TollkeeperAdminConfig",

@@ -122,6 +122,7 @@ _NAVIGATION = [
         "items": [
             _item("Calls in flight", "hourglass_top", "billing.hold"),
             _item("Server processes", "memory", "gateway.worker"),
+            _item("Periodic work", "update", "common.periodicjob"),
             _item("Administrators", "admin_panel_settings", "auth.user"),
             _item("Roles", "shield_person", "auth.group"),
             _item("Audit trail", "history", "keys.auditevent"),

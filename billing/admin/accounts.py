@@ -9,6 +9,7 @@ from typing_extensions import override
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 
 from billing.admin.statement_page import show_accounts_explained
+from billing.admin.suspense_page import run_suspense_page
 from billing.models import Account, AccountKind
 from common.admin_base import ReadOnlyModelAdmin
 from common.admin_display import admin_link, admin_url, code, link, money
@@ -26,7 +27,10 @@ class AccountAdmin(ReadOnlyModelAdmin[Account]):
     fields = ("account_code", "kind", "owner", "posted", "held", "available", "movements")
 
     def get_custom_urls(self) -> tuple[tuple[str, str, Any], ...]:
-        return (("explained/", "billing_account_explained", show_accounts_explained),)
+        return (
+            ("explained/", "billing_account_explained", show_accounts_explained),
+            ("suspense/", "billing_account_suspense", run_suspense_page),
+        )
 
     @override
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:

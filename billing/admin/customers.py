@@ -13,7 +13,7 @@ from unfold.enums import ActionVariant
 from billing.accounts import Balance, get_balances
 from billing.admin.display import USAGE_HEADERS, usage_row
 from billing.admin.money_pages import run_grant_page, run_movement_page
-from billing.admin.statement_page import show_statement
+from billing.admin.statement_page import planned_panels, show_statement
 from billing.funds import Funds, read_funds
 from billing.models import UsageRecord
 from billing.money_models import Movement, MovementStatus
@@ -51,7 +51,7 @@ class FundedCustomerAdmin(CustomerAdmin):
         funds = read_funds(customer.pk)
         return {
             **context,
-            "panels": [*_grants_panels(funds), _calls_panel(customer), *context["panels"]],
+            "panels": [*_grants_panels(funds), *planned_panels(funds), _calls_panel(customer), *context["panels"]],
             "balance": {
                 "prepaid": format_usd(max(0, funds.prepaid_nanousd)),
                 "granted": format_usd(funds.granted_nanousd),

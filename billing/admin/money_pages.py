@@ -18,6 +18,7 @@ from billing.money_models import Movement, MovementKind, MovementStatus
 from common.admin_display import admin_url
 from common.admin_fields import UsdField
 from common.admin_pages import Fact, FormPage, run_form_page
+from common.clock import from_us
 from common.ids import make_id
 from common.money import format_usd
 from keys.admin_trail import admin_actor
@@ -31,6 +32,7 @@ _OFFERED = {
     MovementKind.ADJUSTMENT_DOWN: "Adjustment in the platform's favour",
     MovementKind.CREDIT_LIMIT: "Credit limit: set how much the customer may owe (0: prepaid only)",
 }
+_PAST = datetime.min.replace(tzinfo=UTC)
 # What becomes of "available" for one unit of the amount.
 _SIGNS = {MovementKind.REFUND: -1, MovementKind.ADJUSTMENT_DOWN: -1}
 
@@ -49,15 +51,21 @@ class MoneyForm(forms.Form):
 
 
 class GrantForm(MoneyForm):
-    """A grant may end."""
+    """A grant may begin later, and end."""
 
+    starts_at = forms.SplitDateTimeField(
+        required=False,
+        label="Begins",
+        widget=UnfoldAdminSplitDateTimeWidget(),
+        help_text="UTC. Until then calls cannot spend it, and you can withdraw it under Movements. Empty: now.",
+    )
     expires_at = forms.SplitDateTimeField(
         required=False,
         label="Expires",
         widget=UnfoldAdminSplitDateTimeWidget(),
         help_text="UTC. What is not spent by then is taken back. Empty: it never expires.",
     )
-    field_order = ("amount", "expires_at", "reason", "reference")
+    field_order = ("amount", "starts_at", "expires_at", "reason", "reference")
 
 
 class MovementForm(MoneyForm):
@@ -82,7 +90,7 @@ def run_grant_page(model_admin: "ModelAdmin[Any]", request: HttpRequest, custome
         submit_label="Grant credit",
         cancel_url=_back(customer),
         intro="Money that you give: calls draw from it before they draw from what the customer paid.",
-        confirm_intro=_CONFIRM,
+        confirm_intro=CONFIRM,
     )
     return _run(model_admin, request, customer, page, form=form, kind_of=lambda: MovementKind.GRANT)
 
@@ -97,14 +105,14 @@ def run_movement_page(model_admin: "ModelAdmin[Any]", request: HttpRequest, cust
         submit_label="Go on",
         cancel_url=_back(customer),
         intro="Top-ups, refunds, credit notes, adjustments and the credit limit. Each is booked once, for good.",
-        confirm_intro=_CONFIRM,
+        confirm_intro=CONFIRM,
     )
     return _run(
         model_admin, request, customer, page, form=form, kind_of=lambda: MovementKind(form.cleaned_data["kind"])
     )
 
 
-_CONFIRM = "A transfer cannot be changed or deleted afterwards, only corrected by another one. Is this right?"
+CONFIRM = "A transfer cannot be changed or deleted afterwards, only corrected by another one. Is this right?"
 
 
 def _run(
@@ -120,20 +128,22 @@ def _run(
 
     def summarise() -> list[Fact]:
         data, kind, funds = form.cleaned_data, kind_of(), read_funds(customer.pk)
+        is_later = (data.get("starts_at") or _PAST) > datetime.now(UTC)
+        available_then = funds.available_nanousd if is_later else _available_then(funds, kind, data["amount"])
         facts = [
             Fact(label="Customer", value=customer.name),
             Fact(label=kind.label, value=f"{format_usd(data['amount'])} USD"),
             Fact(label="Available now", value=f"{format_usd(funds.available_nanousd)} USD"),
-            Fact(label="Available then", value=f"{format_usd(_available_then(funds, kind, data['amount']))} USD"),
+            Fact(label="Available then", value=f"{format_usd(available_then)} USD"),
             Fact(label="Reason", value=data["reason"]),
             Fact(label="Author", value=author),
         ]
         if kind is MovementKind.GRANT:
-            ends = data.get("expires_at")
+            starts, ends = data.get("starts_at"), data.get("expires_at")
             facts.insert(2, Fact(label="Expires", value=f"{ends:%Y-%m-%d %H:%M} UTC" if ends else "never"))
-        if data["amount"] >= settings.MONEY_APPROVAL_NANOUSD:
-            facts.append(Fact(label="Large", value="It waits until a second person has approved it."))
-        return facts
+            if is_later:
+                facts.insert(2, Fact(label="Begins", value=f"{starts:%Y-%m-%d %H:%M} UTC"))
+        return [*facts, *warn_of_size(data["amount"])]
 
     def act() -> HttpResponseBase:
         data = form.cleaned_data
@@ -146,11 +156,12 @@ def _run(
                 author=author,
                 reference=data["reference"],
                 actor=admin_actor(request),
+                starts_at=data.get("starts_at"),
                 expires_at=data.get("expires_at"),
             ),
             now=datetime.now(UTC),
         )
-        _tell(request, movement, customer)
+        tell_outcome(request, movement, f" for {customer.name}")
         return redirect(page.cancel_url)
 
     return run_form_page(model_admin, request, page, form, act=act, summarise=summarise)
@@ -162,10 +173,20 @@ def _available_then(funds: Funds, kind: MovementKind, amount_nanousd: int) -> in
     return funds.available_nanousd + _SIGNS.get(kind, 1) * amount_nanousd
 
 
-def _tell(request: HttpRequest, movement: Movement, customer: Customer) -> None:
-    what = f"{movement.get_kind_display()} of {format_usd(movement.amount_nanousd)} USD for {customer.name}"
+def warn_of_size(amount_nanousd: int) -> list[Fact]:
+    """Return what a summary says of an amount that waits for a second person."""
+    if amount_nanousd < settings.MONEY_APPROVAL_NANOUSD:
+        return []
+    return [Fact(label="Large", value="It waits until a second person has approved it.")]
+
+
+def tell_outcome(request: HttpRequest, movement: Movement, whose: str) -> None:
+    """Tell what has become of an order."""
+    what = f"{movement.get_kind_display()} of {format_usd(movement.amount_nanousd)} USD{whose}"
     if movement.status == MovementStatus.WAITING:
         messages.warning(request, f"{what}: waits for a second person, under Money > Movements.")
+    elif movement.starts_us is not None and movement.status == MovementStatus.PLANNED:
+        messages.success(request, f"{what}: begins at {from_us(movement.starts_us):%Y-%m-%d %H:%M} UTC.")
     else:
         transfer = f" (transfer {movement.transfer_id})" if movement.transfer_id else ""
         messages.success(request, f"{what}: booked{transfer}.")

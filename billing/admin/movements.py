@@ -17,13 +17,15 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 from billing.money import approve_movement, reject_movement
 from billing.money_models import Movement, MovementStatus
 from common.admin_base import ReadOnlyModelAdmin, page_action
-from common.admin_display import Tone, admin_link, admin_url, badge, usd_column, utc_column
+from common.admin_display import Tone, admin_link, admin_url, badge, usd_column, utc, utc_column
 from common.admin_pages import FormPage, run_form_page
+from common.clock import from_us
 from common.money import format_usd
 from keys.admin_trail import admin_actor
 
 _BADGES: Mapping[MovementStatus, Tone] = {
     MovementStatus.WAITING: "warning",
+    MovementStatus.PLANNED: "info",
     MovementStatus.BOOKED: "success",
     MovementStatus.REJECTED: "danger",
 }
@@ -52,6 +54,7 @@ class MovementAdmin(ReadOnlyModelAdmin[Movement]):
         "kind_text",
         "owner",
         "amount",
+        "starts",
         "expires",
         "reason",
         "author",
@@ -77,8 +80,14 @@ class MovementAdmin(ReadOnlyModelAdmin[Movement]):
         return movement.get_kind_display()
 
     @admin.display(description="Customer")
-    def owner(self, movement: Movement) -> SafeString:
+    def owner(self, movement: Movement) -> SafeString | str:
+        if movement.customer is None:
+            return "the platform"
         return admin_link("keys.customer", movement.customer_id, movement.customer.name)
+
+    @admin.display(description="Grant begins")
+    def starts(self, movement: Movement) -> SafeString | str:
+        return "at once" if movement.starts_us is None else utc(from_us(movement.starts_us))
 
     @admin.display(description="Booked as")
     def booked_as(self, movement: Movement) -> SafeString | str:
@@ -91,12 +100,12 @@ class MovementAdmin(ReadOnlyModelAdmin[Movement]):
 
     @override
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> Any:
-        """Offer a decision while there is one to make, approval to others than the author only."""
+        """Offer a decision while there is one to make; approval of what waits, to others than its author."""
         row = Movement.objects.filter(pk=object_id).values_list("status", "author").first()
-        if row is None or row[0] != MovementStatus.WAITING:
+        if row is None or row[0] not in (MovementStatus.WAITING, MovementStatus.PLANNED):
             return []
-        is_own = row[1] == request.user.get_username()
-        return [a for a in super().get_actions_detail(request, object_id) if not (is_own and a.path == "approve")]
+        can_approve = row[0] == MovementStatus.WAITING and row[1] != request.user.get_username()
+        return [a for a in super().get_actions_detail(request, object_id) if can_approve or a.path != "approve"]
 
     @page_action(
         description="Approve",
@@ -129,11 +138,12 @@ class MovementAdmin(ReadOnlyModelAdmin[Movement]):
                 reason=form.cleaned_data["reason"],
                 actor=admin_actor(request),
             )
-            messages.success(request, f"{movement} is {'booked' if approves else 'rejected'}.")
+            messages.success(request, f"{movement} is {'approved' if approves else 'rejected'}.")
             return redirect(back)
 
         verb = "Approve" if approves else "Reject"
-        what = f"{movement.get_kind_display()} of {format_usd(movement.amount_nanousd)} USD for {movement.customer}"
+        whose = "" if movement.customer is None else f" for {movement.customer}"
+        what = f"{movement.get_kind_display()} of {format_usd(movement.amount_nanousd)} USD{whose}"
         page = FormPage(
             title=f"{verb}: {what}",
             submit_label=verb,

@@ -11,9 +11,10 @@ from django.template.response import TemplateResponse
 from unfold.widgets import UnfoldAdminSingleDateWidget
 
 from billing.accounts import open_platform_account, sum_transfers
+from billing.funds import Funds, read_funds
 from billing.models import AccountKind
 from billing.statement import Statement, StatementLine, read_statement
-from common.admin_display import admin_link, admin_url, link, money
+from common.admin_display import admin_link, admin_url, link, money, utc
 from common.admin_pages import Panel
 from keys.models import Customer
 
@@ -50,7 +51,7 @@ def show_statement(model_admin: "ModelAdmin[Any]", request: HttpRequest, custome
         "billing/admin/statement.html",
         title=f"Statement of {customer.name}",
         form=form,
-        panels=[_statement_panel(customer, statement)],
+        panels=[_statement_panel(customer, statement), *planned_panels(read_funds(customer.pk))],
         back=admin_url("keys.customer", "change", customer.pk),
     )
 
@@ -77,6 +78,16 @@ def _statement_panel(customer: Customer, statement: Statement) -> Panel:
     )
 
 
+def planned_panels(funds: Funds) -> list[Panel]:
+    """Return the table of grants that begin later; nothing where there is none."""
+    rows = [
+        (utc(g.starts_at), money(g.amount_nanousd), utc(g.expires_at, never="never"), g.reason) for g in funds.planned
+    ]
+    headers = ("Begins", "Amount (USD)", "Expires", "Reason")
+    note = "Not in any sum before they begin. Under Money > Movements each can be withdrawn until then."
+    return [Panel(title="Grants that begin later", headers=headers, rows=rows, empty="", note=note)] if rows else []
+
+
 def show_accounts_explained(request: HttpRequest, model_admin: "ModelAdmin[Any]") -> HttpResponseBase:
     """Show what each account is for, with what is in the platform's own now."""
     if not request.user.has_perm("billing.view_account"):
@@ -89,7 +100,12 @@ def show_accounts_explained(request: HttpRequest, model_admin: "ModelAdmin[Any]"
         title="The platform's own accounts", headers=("Account", "Now (USD)", "What it says"), rows=rows, empty=""
     )
     return _render(
-        model_admin, request, "billing/admin/accounts_explained.html", title="How the accounts work", panels=[panel]
+        model_admin,
+        request,
+        "billing/admin/accounts_explained.html",
+        title="How the accounts work",
+        panels=[panel],
+        suspense_url=admin_url("billing.account", "suspense") if request.user.has_perm("billing.add_transfer") else "",
     )
 
 

@@ -21,6 +21,7 @@ from unfold.widgets import (
 
 from billing.models import MarkupBasis, PriceTerms, PriceVersion
 from billing.terms import MAX_MARKUP_BASIS_POINTS, find_terms_in_force, publish_terms, read_terms_book, withdraw_terms
+from billing.waiving import NoCharge
 from common.admin_base import ReadOnlyModelAdmin, page_facts
 from common.admin_display import admin_link, admin_url, badge, utc, utc_column
 from common.admin_fields import PercentField
@@ -68,6 +69,13 @@ class PublishTermsForm(forms.Form):
         max_points=MAX_MARKUP_BASIS_POINTS,
         label="Percent",
         help_text="12.5 adds 12.5 %, -10 takes off 10 %. Empty: nothing.",
+    )
+    no_charge_on = forms.ChoiceField(
+        label="No charge for",
+        required=False,
+        choices=NoCharge.choices,
+        widget=UnfoldAdminSelectWidget(),
+        help_text="What the provider asks for these answers stays the platform's.",
     )
     effective_from = forms.SplitDateTimeField(
         required=False, widget=UnfoldAdminSplitDateTimeWidget(), help_text="UTC. Empty: from now on."
@@ -158,7 +166,8 @@ class PriceTermsAdmin(ReadOnlyModelAdmin[PriceTerms]):
         if terms.is_withdrawn:
             return "none"
         basis = MarkupBasis(terms.basis).label.lower()
-        return f"{format_percent(terms.markup_basis_points, with_sign=True)} {basis}"
+        waived = f"; no charge for {NoCharge(terms.no_charge_on).label.lower()}" if terms.no_charge_on else ""
+        return f"{format_percent(terms.markup_basis_points, with_sign=True)} {basis}{waived}"
 
     @override
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None) -> Any:
@@ -210,6 +219,7 @@ def _publish(form: PublishTermsForm, *, author: str, actor: Actor) -> PriceTerms
         price_list=data["price_list"],
         basis=MarkupBasis(data["basis"]),
         markup_basis_points=data["markup"] or 0,
+        no_charge_on=NoCharge(data["no_charge_on"]),
         author=author,
         effective_from=data["effective_from"],
         reason=data["reason"],
@@ -223,10 +233,14 @@ def _summary(form: PublishTermsForm) -> list[Fact]:
     if data["basis"] == _WITHDRAW:
         price = "none of their own any more"
     else:
-        price = _terms_text(data["markup"] or 0, MarkupBasis(data["basis"]), data["price_list"])
+        price = _terms_text(
+            data["markup"] or 0, MarkupBasis(data["basis"]), data["price_list"], NoCharge(data["no_charge_on"])
+        )
     old = "none"
     if before is not None:
-        old = _terms_text(before.markup_basis_points, MarkupBasis(before.basis), before.price_list)
+        old = _terms_text(
+            before.markup_basis_points, MarkupBasis(before.basis), before.price_list, NoCharge(before.no_charge_on)
+        )
     return [
         Fact(label="Whose", value=str(data["plan"] or data["customer"])),
         Fact(label="Terms", value=price),
@@ -235,9 +249,10 @@ def _summary(form: PublishTermsForm) -> list[Fact]:
     ]
 
 
-def _terms_text(basis_points: int, basis: MarkupBasis, price_list: str) -> str:
+def _terms_text(basis_points: int, basis: MarkupBasis, price_list: str, no_charge_on: NoCharge) -> str:
     markup = format_percent(basis_points, with_sign=True)
-    return f"{markup} {basis.label.lower()}; price list: {price_list or 'standard'}"
+    waived = f"; no charge for {no_charge_on.label.lower()}" if no_charge_on else ""
+    return f"{markup} {basis.label.lower()}; price list: {price_list or 'standard'}{waived}"
 
 
 def _customer_of(terms: PriceTerms) -> Customer:

@@ -1,4 +1,4 @@
-"""Checks on archived usage: what was deleted is what manifests name, and what the sums by the hour say."""
+"""Checks on what stands for usage: manifests and sums of archived records, sums of all records by the day."""
 
 from billing.reconciliation.report import MAX_LISTED, CheckResult, Difference, conclude
 from common.sql import Sql
@@ -37,3 +37,33 @@ def check_archives(sql: Sql) -> CheckResult:
 
 
 _FIGURES = ("calls", "charged_nanousd", "cost_nanousd")
+
+
+_SUMMED = ("calls", "charged_nanousd", "cost_nanousd", "provider_cost_nanousd")
+_OF_DAYS = f"""
+SELECT customer_id, {", ".join(f"sum({name}), sum(x_{name})" for name in _SUMMED)} FROM (
+    SELECT customer_id, {", ".join(f"{name}, 0 AS x_{name}" for name in _SUMMED)} FROM billing_usageday
+    UNION ALL SELECT customer_id, {", ".join(f"0, {name}" for name in _SUMMED)} FROM billing_usagehour
+    UNION ALL SELECT customer_id, 0, 1, {", ".join(f"0, {name}" for name in _SUMMED[1:])} FROM billing_usagerecord
+        WHERE id <= %s
+) parts GROUP BY customer_id HAVING {" OR ".join(f"sum({name}) <> sum(x_{name})" for name in _SUMMED)}
+ORDER BY customer_id LIMIT {MAX_LISTED + 1}
+"""
+
+
+def check_usage_days(sql: Sql) -> CheckResult:
+    """The sums by the day, which pages read instead of records, are those of all records up to the watermark."""
+    marks = sql.rows("SELECT highest_id FROM billing_usagewatermark")
+    differences = [
+        Difference(row=f"customer {customer}", what=f"{name} of all days", expected=int(wanted), found=int(found))
+        for (mark,) in marks
+        for customer, *figures in sql.rows(_OF_DAYS, (mark,))
+        for name, found, wanted in zip(_SUMMED, figures[::2], figures[1::2], strict=True)
+        if found != wanted
+    ]
+    return conclude(
+        "usage days",
+        "the sums of usage by the day are those of its records",
+        examined=int(sql.rows("SELECT count(*) FROM billing_usageday")[0][0]),
+        differences=differences,
+    )

@@ -20,16 +20,22 @@ SELECT a.id, a.amount_nanousd, t.amount_nanousd FROM billing_allocation a
 JOIN billing_transfer t ON t.id = a.transfer_id JOIN billing_grant g ON g.id = a.grant_id
 WHERE t.amount_nanousd <> a.amount_nanousd OR t.debit_account_id <> g.account_id ORDER BY a.id {_LIMIT}
 """
-# What calls have spent since the last look must be nothing or more; the next expiry that of the first open grant.
+# What calls have spent since the last look must be nothing or more; the next look is due when the first open grant
+# expires or the first planned one begins.
 _WALLETS = f"""
-SELECT a.code, a.posted_nanousd, a.prepaid_nanousd + coalesce(o.rest, 0), a.next_expiry_us, o.first_us
+SELECT a.code, a.posted_nanousd, a.prepaid_nanousd + coalesce(o.rest, 0), a.grants_due_us, o.first_us
 FROM billing_account a LEFT JOIN (
-    SELECT g.account_id, sum(g.amount_nanousd - coalesce(u.used, 0)) AS rest, min(g.expires_us) AS first_us
-    FROM billing_grant g LEFT JOIN ({_USED}) u ON u.grant_id = g.id
-    WHERE g.amount_nanousd > coalesce(u.used, 0) GROUP BY g.account_id
+    SELECT account_id, sum(rest) AS rest, min(due_us) AS first_us FROM (
+        SELECT g.account_id, g.amount_nanousd - coalesce(u.used, 0) AS rest, g.expires_us AS due_us
+        FROM billing_grant g LEFT JOIN ({_USED}) u ON u.grant_id = g.id
+        WHERE g.amount_nanousd > coalesce(u.used, 0)
+        UNION ALL
+        SELECT w.id, 0, m.starts_us
+        FROM billing_movement m JOIN billing_account w ON w.customer_id = m.customer_id WHERE m.status = 'planned'
+    ) parts GROUP BY account_id
 ) o ON o.account_id = a.id
 WHERE a.kind = 'customer' AND (a.posted_nanousd > a.prepaid_nanousd + coalesce(o.rest, 0)
-    OR coalesce(a.next_expiry_us, -1) <> coalesce(o.first_us, -1))
+    OR coalesce(a.grants_due_us, -1) <> coalesce(o.first_us, -1))
 ORDER BY a.id {_LIMIT}
 """
 _MOVEMENTS = f"""
@@ -64,7 +70,7 @@ def check_grants(sql: Sql) -> CheckResult:
         if expiry != first:
             found = "none" if expiry is None else expiry
             expected = "none" if first is None else first
-            differences.append(Difference(row=f"account {code}", what="next_expiry_us", expected=expected, found=found))
+            differences.append(Difference(row=f"account {code}", what="grants_due_us", expected=expected, found=found))
     differences += [
         Difference(row=f"movement {row}", what="its transfer", expected=amount, found=moved)
         for row, amount, moved in sql.rows(_MOVEMENTS)

@@ -18,6 +18,7 @@ from billing.models import REUSED_STATES, UsageRecord, UsageSource
 from billing.reconciliation.provider_files import ProviderFile, ProviderUsage
 from billing.reconciliation.report import CheckResult, Difference, Report, conclude
 from billing.tokens import INPUT_CLASSES, OUTPUT_CLASSES
+from common.wording import counted
 
 _NOTHING = ProviderUsage(calls=0, input_tokens=0, output_tokens=0)
 
@@ -106,7 +107,7 @@ def _compare(day: date, model: str, ours: _Ours | None, theirs: ProviderUsage | 
         yield Difference(
             row=name,
             what="our records (missing: other users of the same account, or attempts that we gave up on)",
-            expected=f"{used.input_tokens} tokens in, {used.output_tokens} out",
+            expected=_tokens(used),
             found="none",
         )
         return
@@ -115,7 +116,7 @@ def _compare(day: date, model: str, ours: _Ours | None, theirs: ProviderUsage | 
             row=name,
             what="our records (extra: the provider's file has no such line; another account, or another model's name)",
             expected="none",
-            found=f"{ours.calls} calls, {ours.input_tokens} tokens in, {ours.output_tokens} out",
+            found=f"{counted(ours.calls, 'call')}, {_tokens(ours)}",
         )
         return
     for what, expected, found in (
@@ -129,11 +130,17 @@ def _compare(day: date, model: str, ours: _Ours | None, theirs: ProviderUsage | 
             )
 
 
+def _tokens(used: _Ours | ProviderUsage) -> str:
+    return f"{counted(used.input_tokens, 'token')} in, {used.output_tokens:,} out"
+
+
 def _explain(what: str, expected: int, found: int, ours: _Ours) -> str:
     if what == "calls":
         return "attempts that we gave up on, or other users" if expected > found else "calls that the provider drops"
     if ours.estimated_calls and abs(expected - found) <= ours.estimated_tokens:
-        return f"{ours.estimated_calls} calls have tokens that we estimated, {ours.estimated_tokens} in all"
+        verb = "has" if ours.estimated_calls == 1 else "have"
+        tokens = f"{ours.estimated_tokens:,} in all"
+        return f"{counted(ours.estimated_calls, 'call')} {verb} tokens that we estimated, {tokens}"
     return "attempts that we gave up on, or other users" if expected > found else "unexplained: we recorded more"
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from django.db import connection, transaction
 
-from billing.reconciliation.archive_checks import check_archives
+from billing.reconciliation.archive_checks import check_archives, check_usage_days
 from billing.reconciliation.export_checks import check_exports
 from billing.reconciliation.grant_checks import check_grants
 from billing.reconciliation.ledger_checks import check_accounts, check_holds, check_resolutions, check_triggers
@@ -23,6 +23,7 @@ _CHECKS = (
     check_costs,
     check_charges,
     check_archives,
+    check_usage_days,
     check_limits,
     check_exports,
 )

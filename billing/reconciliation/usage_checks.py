@@ -10,6 +10,7 @@ from billing.rates import Processing
 from billing.reconciliation.report import MAX_LISTED, CheckResult, Difference, conclude
 from billing.reuse import cost_of_reuse
 from billing.tokens import TOKEN_CLASSES, TokenCounts, add_tokens
+from billing.waiving import is_waived
 from common.clock import to_us
 from common.sql import Row, Sql
 
@@ -113,6 +114,8 @@ def _cost_differences(row: Row, prices: PriceBook) -> Iterator[Difference]:
     ):
         if found != expected:
             yield Difference(row=name, what=what, expected=expected, found=found)
+    if charged and is_waived(flags):
+        yield Difference(row=name, what="charged_nanousd", expected=f"0, as its flags say ({flags})", found=charged)
     if charged < cost and not flags:
         expected_text = f"cost_nanousd ({cost}), as no flag says otherwise"
         yield Difference(row=name, what="charged_nanousd", expected=expected_text, found=charged)

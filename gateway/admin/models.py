@@ -119,6 +119,7 @@ class ModelAdmin(PlatformModelAdmin[Model]):
                 "model would have said something new.",
             },
         ),
+        ("Charging", {"fields": ("no_charge_on",)}),
     )
 
     @override

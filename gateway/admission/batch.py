@@ -183,7 +183,7 @@ def _run(sql: Sql, commands: Sequence[Command], context: BatchContext) -> list[A
         elif isinstance(command, Note):
             answers[position] = _take_note(writes, command)
     # After them, so that what a settlement frees of an expired grant is gone before anybody can spend it.
-    _expire_grants(sql, state, writes, context)
+    _settle_due_grants(sql, state, writes, context)
     for position, command in enumerate(commands):
         if isinstance(command, Admit | Reuse):
             take_on = _admit if isinstance(command, Admit) else _reuse
@@ -237,15 +237,15 @@ def _look_around(sql: Sql, context: BatchContext, now_us: int) -> _Found:
     return _Found(dead_workers, due, idle_customer_ids)
 
 
-def _expire_grants(sql: Sql, state: AdmissionState, writes: _Writes, context: BatchContext) -> None:
-    """Take what has expired out of the batch's wallets; for all but a few there is nothing to do."""
+def _settle_due_grants(sql: Sql, state: AdmissionState, writes: _Writes, context: BatchContext) -> None:
+    """Bring grants that begin or expire into the batch's wallets; for all but a few there is nothing to do."""
     for account in state.accounts.values():
-        if account.next_expiry_us is None or account.next_expiry_us > state.now_us:
+        if account.grants_due_us is None or account.grants_due_us > state.now_us:
             continue
         row = Account.objects.using(sql.alias).get(pk=account.id)
         row.posted_nanousd = account.posted_nanousd
         settle_grants(row, state.now_us, using=sql.alias)
-        account.posted_nanousd, account.next_expiry_us = row.posted_nanousd, row.next_expiry_us
+        account.posted_nanousd, account.grants_due_us = row.posted_nanousd, row.grants_due_us
         writes.has_changed = True
         context.memory.forget_transfer_ids()
 

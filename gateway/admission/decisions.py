@@ -12,6 +12,7 @@ from billing.errors import InsufficientBalance
 from billing.journal import AccountState, EarlierUsage, NewUsage, OpenHold
 from billing.models import TransferKind
 from billing.tokens import NO_TOKENS
+from billing.waiving import is_waived
 from common.errors import AuthenticationFailed, TollkeeperError
 from common.sql import Row
 from gateway.admission.commands import (
@@ -123,7 +124,7 @@ def decide_settlement(
     `cost - charged` on the flagged usage record.
     """
     account = state.accounts[usage.customer_id]
-    charged = min(usage.cost_nanousd, hold.amount_nanousd)
+    charged = _due(usage, hold.amount_nanousd)
     account.held_nanousd -= hold.amount_nanousd
     account.posted_nanousd -= charged
     demand = Demand(
@@ -214,7 +215,7 @@ def decide_late_settlement(
     account = state.accounts[usage.customer_id]
     owners = _roll_owners(state, principal, EndpointClass.CHAT)
     day, month = limit_rules.day_number(usage.started_us), limit_rules.month_number(usage.started_us)
-    due = min(usage.cost_nanousd, before.held_nanousd) - before.charged_nanousd
+    due = _due(usage, before.held_nanousd) - before.charged_nanousd
     room = [limit_rules.budget_left(owner.main, owner.limits, day=day, month=month) for owner in owners]
     charged = max(0, min([due, account.available_nanousd, *(left for left in room if left is not None)]))
     account.posted_nanousd -= charged
@@ -232,6 +233,13 @@ def decide_late_settlement(
             )
         )
     return Settled(charged_nanousd=charged, available_nanousd=account.available_nanousd), movements
+
+
+def _due(usage: NewUsage, held_nanousd: int) -> int:
+    """Return what the customer owes for a call: its cost, at most what was held, nothing where its flags waive it."""
+    if usage.flags and is_waived(usage.flags):
+        return 0
+    return min(usage.cost_nanousd, held_nanousd)
 
 
 def _decide_repeat(known: KnownClaim, claim: Claim, account: AccountState) -> Replayed | Refused:

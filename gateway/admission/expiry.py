@@ -11,6 +11,7 @@ from billing.journal import NewUsage, OpenHold
 from billing.models import UsageSource, UsageStatus
 from billing.pricing import PriceBook
 from billing.tokens import TokenCounts
+from billing.waiving import find_waiver
 from keys.limit_rows import counters_of_hold
 
 LOST_FLAG = "server_died"
@@ -33,13 +34,16 @@ def write_draft(
     prompt_version: str = "",
     prompt_label: str = "",
     input_tokens: int | None = None,
+    no_charge_on: str = "",
 ) -> str:
     """Return the JSON that a hold carries: what a usage record needs if nobody is left to write it.
 
-    `input_tokens` is given where the hold covers the input several times, for attempts that may not have been made.
+    `input_tokens` is given where the hold covers the input several times, for attempts that may not have been made;
+    `no_charge_on` where the model has such a rule.
     """
     return orjson.dumps(
         ({} if input_tokens is None else {"input_tokens": input_tokens})
+        | ({"no_charge_on": no_charge_on} if no_charge_on else {})
         | {
             "customer_id": customer_id,
             "api_key_id": api_key_id,
@@ -83,6 +87,7 @@ def usage_of_expired(hold: OpenHold, prices: PriceBook, *, now_us: int) -> NewUs
     input_tokens = draft.pop("input_tokens", hold.input_tokens)
     tokens = TokenCounts(input=input_tokens, output=hold.progress_tokens) if produced else TokenCounts()
     price = prices.get_applied(draft["price_version_id"], draft.get("price_terms_id"))
+    waiver = find_waiver(draft.pop("no_charge_on", ""), price.no_charge_on, has_failed=produced, is_empty=False)
     return NewUsage(
         **draft,
         request_id=hold.request_id,
@@ -92,7 +97,7 @@ def usage_of_expired(hold: OpenHold, prices: PriceBook, *, now_us: int) -> NewUs
         tokens=tokens,
         cost_nanousd=price.table.cost(tokens) if produced else 0,
         provider_cost_nanousd=price.provider_table.cost(tokens) if produced else 0,
-        flags=LOST_FLAG,
+        flags=f"{LOST_FLAG},{waiver}" if waiver else LOST_FLAG,
         started_us=hold.created_us,
         total_ms=max(0, now_us - hold.created_us) // 1000,
     )

@@ -1,13 +1,18 @@
-"""Applying plans, and customers with their credit."""
+"""Applying plans, and customers with their credit, grants and credit limit."""
 
+from dataclasses import replace
+
+from billing.accounts import get_balance
 from billing.ledger import grant_credit
 from billing.models import Transfer
+from billing.money import Order, order_movement
+from billing.money_models import Movement, MovementKind
 from common.errors import TollkeeperError
 from gateway.declarations.application import ACTOR, AUTHOR, Application, EntryRefused
-from gateway.declarations.changes import Wanted, assign, show_usd
+from gateway.declarations.changes import FieldChange, Wanted, assign, show_usd
 from gateway.declarations.price_steps import apply_terms
 from gateway.declarations.reading import Declared
-from gateway.declarations.schema import CreditEntry, CustomerEntry, Limits, PlanEntry
+from gateway.declarations.schema import CreditEntry, CustomerEntry, GrantEntry, Limits, PlanEntry
 from keys.customers import create_customer
 from keys.models import Customer, Plan
 
@@ -58,7 +63,7 @@ def apply_plan(application: Application, declared: Declared) -> None:
 
 
 def apply_customer(application: Application, declared: Declared) -> None:
-    """Create or change a customer, and grant its credit unless the reference was used for it before."""
+    """Create or change a customer, and give it the credit and grants whose references were not used before."""
     entry = declared.entry
     assert isinstance(entry, CustomerEntry)
     plan = None if entry.plan is None else Plan.objects.filter(slug=entry.plan).first()
@@ -77,6 +82,7 @@ def apply_customer(application: Application, declared: Declared) -> None:
     if changes:
         row.save()
         application.record(row, changes)
+    changes += _set_credit_limit(row, entry.credit_limit_usd)
     if found is None:
         application.log.created("customer", entry.name, changes)
     else:
@@ -85,6 +91,55 @@ def apply_customer(application: Application, declared: Declared) -> None:
         apply_terms(application, entry.prices, name=f"of {entry.name}", customer_id=row.pk)
     if entry.credit is not None:
         _grant(application, row, entry.credit)
+    for position, grant in enumerate(entry.grants):
+        _give(application, row, grant, position)
+
+
+def _set_credit_limit(customer: Customer, amount_nanousd: int | None) -> list[FieldChange]:
+    """Order the limit where it is another one; return what that changes. The order tells the audit trail."""
+    before = get_balance(customer.pk).credit_nanousd
+    if amount_nanousd is None or amount_nanousd == before:
+        return []
+    order = _order(MovementKind.CREDIT_LIMIT, customer, amount_nanousd, reason="declared in a file")
+    _book(order, "credit_limit_usd")
+    return [FieldChange(field="credit_limit_usd", old=show_usd(before), new=show_usd(amount_nanousd))]
+
+
+def _give(application: Application, customer: Customer, grant: GrantEntry, position: int) -> None:
+    is_repeat = Movement.objects.filter(reference=grant.reference).exists()
+    order = replace(
+        _order(MovementKind.GRANT, customer, grant.amount_usd, reason=grant.reason),
+        reference=grant.reference,
+        starts_at=grant.starts_at,
+        expires_at=grant.expires_at,
+        priority=grant.priority,
+    )
+    _book(order, "grants", position)
+    name = f"{grant.reference}: {show_usd(grant.amount_usd)} USD to {customer.name}"
+    if is_repeat:
+        application.log.updated("grant", name, [])
+    else:
+        application.log.created("grant", name)
+
+
+def _order(kind: MovementKind, customer: Customer, amount_nanousd: int, *, reason: str) -> Order:
+    return Order(
+        kind=kind,
+        customer_id=customer.pk,
+        amount_nanousd=amount_nanousd,
+        reason=reason,
+        author=AUTHOR,
+        actor=ACTOR,
+        waits_when_large=False,
+    )
+
+
+def _book(order: Order, *location: str | int) -> None:
+    """Book the order; what the books refuse is told at that place in the file."""
+    try:
+        order_movement(order)
+    except TollkeeperError as error:
+        raise EntryRefused(error.message, *location) from error
 
 
 def _grant(application: Application, customer: Customer, credit: CreditEntry) -> None:

@@ -10,6 +10,7 @@ from billing.models import PriceTerms
 from billing.price_diff import diff_prices
 from billing.pricing import Price, draft_price, publish_price, read_price_book
 from billing.terms import find_terms_in_force, publish_terms, withdraw_terms
+from billing.waiving import NoCharge
 from common.clock import to_us
 from common.percents import format_percent
 from common.sql import Sql
@@ -87,6 +88,7 @@ def apply_terms(
             price_list=entry.price_list,
             basis=entry.markup_on,
             markup_basis_points=entry.markup_percent,
+            no_charge_on=entry.no_charge_on,
             author=AUTHOR,
             effective_from=application.now,
             reason=entry.reason,
@@ -106,7 +108,8 @@ def _describe(terms: TermsEntry | PriceTerms) -> str:
         basis, points = terms.basis, terms.markup_basis_points
     else:
         basis, points = terms.markup_on, terms.markup_percent
-    return f"list '{terms.price_list or 'standard'}', {format_percent(points, with_sign=True)} on {basis}"
+    waived = f", no charge on {NoCharge(terms.no_charge_on).label.lower()}" if terms.no_charge_on else ""
+    return f"list '{terms.price_list or 'standard'}', {format_percent(points, with_sign=True)} on {basis}{waived}"
 
 
 def _columns(entry: PriceEntry | LongInput) -> dict[str, int]:

@@ -15,6 +15,7 @@ from billing.bands import MAX_RATE_NANOUSD
 from billing.models import MarkupBasis
 from billing.terms import MAX_MARKUP_BASIS_POINTS
 from billing.tokens import TOKEN_CLASSES
+from billing.waiving import NoCharge
 from common.money import parse_usd
 from common.percents import parse_percent
 from gateway.declarations.entry import Entry, Slug
@@ -199,6 +200,7 @@ class ModelEntry(Entry):
     cache_limit_seconds: CacheSeconds = 86_400
     cache_is_shared: bool = False
     reused_price_percent: WholePercent = 0
+    no_charge_on: NoCharge = NoCharge.NEVER
     is_active: bool = True
     deployments: list[DeploymentEntry] = Field(default_factory=list)
 
@@ -252,6 +254,7 @@ class TermsEntry(Entry):
     price_list: Annotated[str, Field(max_length=60)] = ""
     markup_percent: Markup = 0
     markup_on: MarkupBasis = MarkupBasis.LIST
+    no_charge_on: NoCharge = NoCharge.NEVER
     reason: Annotated[str, Field(max_length=200)] = ""
 
 
@@ -275,6 +278,17 @@ class CreditEntry(Entry):
     reference: Annotated[str, Field(min_length=1, max_length=100)]
 
 
+class GrantEntry(Entry):
+    """Money given for a time, once for each reference; spent before what is prepaid."""
+
+    amount_usd: Annotated[Usd, Field(gt=0)]
+    reason: Annotated[str, Field(min_length=1, max_length=200)]
+    reference: Annotated[str, Field(min_length=1, max_length=100)]
+    starts_at: Moment | None = None
+    expires_at: Moment | None = None
+    priority: Annotated[int, Field(ge=0, le=32_767)] = 100
+
+
 class CustomerEntry(Entry):
     name: Annotated[str, Field(min_length=1, max_length=120)]
     plan: str | None = None
@@ -284,6 +298,9 @@ class CustomerEntry(Entry):
     limits: Limits = Limits()
     prices: TermsEntry | None = None
     credit: CreditEntry | None = None
+    grants: list[GrantEntry] = []
+    # How far the wallet may be spent below zero; 0 makes the customer prepaid only.
+    credit_limit_usd: Usd | None = None
 
 
 class KeyEntry(Entry):

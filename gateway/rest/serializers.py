@@ -142,6 +142,12 @@ class GrantLeftSerializer(serializers.Serializer[Any]):
     expires_at = serializers.DateTimeField(allow_null=True)
 
 
+class PlannedGrantSerializer(serializers.Serializer[Any]):
+    amount = serializers.CharField()
+    starts_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField(allow_null=True)
+
+
 class BalanceSerializer(serializers.Serializer[Any]):
     object = serializers.CharField()
     currency = serializers.CharField()
@@ -154,6 +160,7 @@ class BalanceSerializer(serializers.Serializer[Any]):
     receivable = serializers.CharField(help_text="On invoices that are not paid yet.")
     credit_limit = serializers.CharField(help_text="The most that may be owed.")
     grants = GrantLeftSerializer(many=True)
+    planned_grants = PlannedGrantSerializer(many=True, help_text="Begin later; in no sum until then.")
     limits = LimitSerializer(many=True)
 
 
@@ -283,6 +290,14 @@ def present_balance(funds: Funds, limits: Iterable[LimitStatus]) -> dict[str, An
                 "expires_at": grant.expires_at,
             }
             for grant in funds.grants
+        ],
+        "planned_grants": [
+            {
+                "amount": format_usd(grant.amount_nanousd),
+                "starts_at": grant.starts_at,
+                "expires_at": grant.expires_at,
+            }
+            for grant in funds.planned
         ],
         "limits": [_present_limit(limit) for limit in limits],
     }

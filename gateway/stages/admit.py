@@ -78,5 +78,6 @@ def _question(exchange: Exchange) -> Admit:
             prompt_version=exchange.prompt_mark.version if exchange.prompt_mark is not None else "",
             prompt_label=(exchange.prompt_mark.label or "") if exchange.prompt_mark is not None else "",
             input_tokens=plan.input_tokens if plan.attempts > 1 else None,
+            no_charge_on=plan.model.no_charge_on,
         ),
     )

@@ -8,6 +8,7 @@ from time import perf_counter
 from billing.attempts import pack_attempts
 from billing.models import UsageSource
 from billing.rates import Processing
+from billing.waiving import find_waiver
 from common.errors import TollkeeperError
 from gateway.admission.commands import Settle, Settled
 from gateway.attempt_rows import NewAttempt
@@ -54,6 +55,15 @@ async def settle(flight: Flight, ending: Ending, error: TollkeeperError | None, 
         measured = add_up(answers, last) if answers else last
         figures = figures_of_use(exchange, measured, uses, processing_of(flight))
     flags = list(figures.flags)
+    waiver = ""
+    if figures.cost_nanousd and (plan.model.no_charge_on or plan.price.no_charge_on):
+        waiver = find_waiver(
+            plan.model.no_charge_on,
+            plan.price.no_charge_on,
+            has_failed=ending in (Ending.FAILED, Ending.INTERRUPTED),
+            is_empty=ending is Ending.COMPLETED and not transcript.has_output,
+        )
+        flags += [waiver] if waiver else []
     if figures.cost_nanousd > exchange.admitted.amount_nanousd:
         flags.append(flag_of_excess(exchange))
     now = perf_counter()
@@ -96,7 +106,8 @@ async def settle(flight: Flight, ending: Ending, error: TollkeeperError | None, 
         upstream=served_by,
         tokens=figures.tokens,
         is_estimated=figures.source is UsageSource.ESTIMATED,
-        charged_nanousd=min(figures.cost_nanousd, exchange.admitted.amount_nanousd),
+        charged_nanousd=0 if waiver else min(figures.cost_nanousd, exchange.admitted.amount_nanousd),
+        waiver=waiver,
         upstream_ms=upstream_time * 1000,
         ttft_ms=None if ttft is None else ttft * 1000,
         total_ms=total * 1000,

@@ -110,6 +110,8 @@ def receipt_body(receipt: Receipt) -> dict[str, Any]:
     }
     if receipt.cache:
         body["cache"] = {"state": receipt.cache, "age_seconds": receipt.cache_age_seconds}
+    if receipt.waiver:
+        body["no_charge"] = receipt.waiver.removeprefix("no_charge_")
     if receipt.dropped_messages:
         body["truncation"] = {"dropped_messages": receipt.dropped_messages}
     quality = write_quality(receipt.quality)

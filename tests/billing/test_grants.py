@@ -1,7 +1,7 @@
 """Grants are spent first, in their order, and expire exactly; in no order do the parts differ from the wallet."""
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -9,11 +9,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from billing.accounts import get_balance
-from billing.errors import AmountInvalid
+from billing.errors import AmountInvalid, MovementDecided
 from billing.funds import Funds, read_funds
-from billing.models import Account
-from billing.money import Order, order_movement
-from billing.money_models import Allocation, Grant, Movement, MovementKind
+from billing.models import Account, Transfer
+from billing.money import Order, order_movement, reject_movement
+from billing.money_models import Allocation, Grant, Movement, MovementKind, MovementStatus
 from billing.reconciliation.running import reconcile
 from common.clock import FrozenClock, from_us
 from gateway.admission.batch import BatchContext
@@ -38,7 +38,15 @@ class Wallet:
     def __post_init__(self) -> None:
         self.context = make_context(self.clock)
 
-    def move(self, kind: MovementKind, amount: int, *, seconds: int | None = None, priority: int = 100) -> Movement:
+    def move(
+        self,
+        kind: MovementKind,
+        amount: int,
+        *,
+        seconds: int | None = None,
+        starts: int | None = None,
+        priority: int = 100,
+    ) -> Movement:
         now = from_us(self.clock.now_us())
         order = Order(
             kind=kind,
@@ -46,6 +54,7 @@ class Wallet:
             amount_nanousd=amount,
             reason="for a test",
             author="tests",
+            starts_at=None if starts is None else now + timedelta(seconds=starts),
             expires_at=None if seconds is None else now + timedelta(seconds=seconds),
             priority=priority,
         )
@@ -136,6 +145,68 @@ def test_a_call_in_flight_keeps_what_it_holds_of_a_grant_that_expires() -> None:
     assert_reconciled()
 
 
+def test_a_later_grant_is_there_for_the_first_call_after_its_start_and_not_before() -> None:
+    wallet = Wallet()
+    assert wallet.move(MovementKind.GRANT, 50, starts=60, seconds=120).status == MovementStatus.PLANNED
+    assert (wallet.read().available_nanousd, [g.amount_nanousd for g in wallet.read().planned]) == (0, [50])
+    assert wallet.hold(1) is None
+    assert_reconciled()
+    wallet.wait(60)
+    # Shown as there before anything has written it.
+    assert (wallet.read().available_nanousd, wallet.parts(), wallet.read().planned) == (50, (0, [50]), ())
+    wallet.spend(20)
+    assert wallet.parts() == (0, [30])
+    assert Transfer.objects.get(reference=Movement.objects.get().reference).amount_nanousd == 50
+    assert_reconciled()
+    wallet.wait(60)
+    assert wallet.read().available_nanousd == 0
+    assert wallet.hold(1) is None
+    assert_reconciled()
+
+
+def test_a_later_grant_comes_without_a_call_within_a_minute() -> None:
+    wallet = Wallet()
+    wallet.move(MovementKind.GRANT, 50, starts=5)
+    run(context=wallet.context)
+    wallet.wait(120)
+    run(context=wallet.context)
+    assert Account.objects.get(customer_id=wallet.call.customer_id).posted_nanousd == 50
+
+
+def test_what_would_have_begun_and_expired_while_nobody_looked_is_given_and_taken_back() -> None:
+    wallet = Wallet()
+    wallet.move(MovementKind.GRANT, 50, starts=5, seconds=10)
+    wallet.wait(3_600)
+    assert wallet.read().available_nanousd == 0
+    assert wallet.hold(1) is None
+    assert Movement.objects.get().status == MovementStatus.BOOKED
+    assert Allocation.objects.get().transfer is not None
+    assert_reconciled()
+
+
+def test_a_later_grant_can_be_withdrawn_until_it_begins() -> None:
+    call = funded_call(credit_nanousd=0)
+    now = datetime.now(UTC)
+
+    def plan(starts_at: datetime) -> Movement:
+        order = Order(
+            kind=MovementKind.GRANT,
+            customer_id=call.customer_id,
+            amount_nanousd=7,
+            reason="for a test",
+            author="ann",
+            starts_at=starts_at,
+        )
+        return order_movement(order, now=now - timedelta(days=1))
+
+    later, due = plan(now + timedelta(days=1)), plan(now - timedelta(hours=1))
+    assert reject_movement(later.pk, author="ann", reason="a mistake").status == MovementStatus.REJECTED
+    with pytest.raises(MovementDecided):
+        reject_movement(due.pk, author="ann", reason="too late")
+    assert read_funds(call.customer_id).posted_nanousd == 7
+    assert Account.objects.get(customer_id=call.customer_id).grants_due_us is None
+
+
 def test_a_refund_takes_prepaid_money_only_and_none_that_is_held() -> None:
     wallet = Wallet()
     wallet.move(MovementKind.TOP_UP, 100)
@@ -152,16 +223,18 @@ def test_a_refund_takes_prepaid_money_only_and_none_that_is_held() -> None:
 def test_reconcile_names_a_wallet_whose_parts_do_not_make_it_up() -> None:
     wallet = Wallet()
     wallet.move(MovementKind.GRANT, 50, seconds=60)
-    Account.objects.filter(customer_id=wallet.call.customer_id).update(prepaid_nanousd=-1, next_expiry_us=7)
+    Account.objects.filter(customer_id=wallet.call.customer_id).update(prepaid_nanousd=-1, grants_due_us=7)
     assert [d.what for c in reconcile().checks if c.name == "grants" for d in c.differences] == [
         "posted_nanousd, as the prepaid part and the grants allow",
-        "next_expiry_us",
+        "grants_due_us",
     ]
 
 
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["grant", "top up", "hold", "hold", "settle", "settle", "wait", "refund", "adjust", "note"]),
+        st.sampled_from(
+            ["grant", "plan", "top up", "hold", "hold", "settle", "settle", "wait", "refund", "adjust", "note"]
+        ),
         st.integers(min_value=1, max_value=200),
         st.integers(min_value=0, max_value=3),
     ),
@@ -182,6 +255,8 @@ def test_no_interleaving_makes_the_parts_differ_from_the_wallet(
     for what, amount, choice in steps:
         if what == "grant":
             wallet.move(MovementKind.GRANT, amount, seconds=(None, 2, 5, 9)[choice], priority=100 - choice % 2)
+        elif what == "plan":
+            wallet.move(MovementKind.GRANT, amount, starts=1 + choice // 2, seconds=(None, 2, 4, 9)[choice])
         elif what == "wait":
             wallet.wait(choice)
         elif what == "hold":

@@ -105,7 +105,7 @@ def test_each_difference_is_named_and_explained(tmp_path: Path) -> None:
     ]
     assert "attempts that we gave up on" in found[0]
     assert "is 105, expected 205" in found[1]
-    assert "1 calls have tokens that we estimated, 10 in all" in found[2]
+    assert "1 call has tokens that we estimated, 10 in all" in found[2]
     assert any("missing: " in entry for entry in found[3:])
     assert any("extra: " in entry for entry in found[3:])
 

@@ -113,12 +113,12 @@ def test_the_database_lets_go_of_archived_records_only(tmp_path: Path) -> None:
     assert UsageRecord.objects.count() == 12
 
 
-@pytest.mark.parametrize("name", ["_add_sums", "_read_file"])
+@pytest.mark.parametrize("name", ["add_records", "_read_file"])
 def test_a_run_that_breaks_off_deletes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     make_usage()
     count = UsageRecord.objects.count()
 
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise OSError("disk full")
 
     with monkeypatch.context() as patched:

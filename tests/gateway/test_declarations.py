@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from django.conf import settings as django_settings
 from django.core.management import CommandError, call_command
+from pytest_django.fixtures import Settings
 
 from bench.product import declare_bench_catalogue, find_issued_key
 from billing.accounts import get_balance
+from billing.funds import read_funds
 from billing.models import PriceVersion, Transfer
 from gateway.declarations.applying import apply_declarations
 from gateway.declarations.changes import Applied
@@ -78,7 +80,7 @@ def test_the_documented_example_makes_a_model_that_can_be_called() -> None:
     principal = find_principal(given["ACME_REPORT_KEY"])
     assert principal.customer_name == "Acme"
     assert principal.customer_limits.spend_per_day_nanousd == 12_500_000_000
-    assert get_balance(principal.customer_id).available_nanousd == 50 * 10**9
+    assert get_balance(principal.customer_id).available_nanousd == 250 * 10**9
 
 
 def test_a_repeat_changes_nothing() -> None:
@@ -234,6 +236,19 @@ def test_a_price_of_a_later_moment_is_published_once() -> None:
 
 
 # ---- credit
+
+
+def test_grants_and_the_credit_limit_are_booked_once_without_a_second_person(settings: Settings) -> None:
+    settings.MONEY_APPROVAL_NANOUSD = 0
+    grant = "{{amount_usd: {}, reason: r, reference: g-1, starts_at: 2098-01-01, expires_at: 2098-02-01}}"
+    text = "{{plans: [{{slug: p}}], customers: [{{name: A, plan: p, credit_limit_usd: {}, grants: [" + grant + "]}}]}}"
+    assert "+ grant g-1: 5.00 USD to A" in changed(apply(text.format(20, 5)))
+    funds = read_funds(Customer.objects.get(name="A").pk)
+    assert (funds.available_nanousd, [g.amount_nanousd for g in funds.planned]) == (20 * 10**9, [5 * 10**9])
+    assert apply(text.format(20, 5)).changes == ()
+    (change,) = apply(text.format(30, 5)).changes
+    assert [(f.field, f.old, f.new) for f in change.fields] == [("credit_limit_usd", "20.00", "30.00")]
+    assert [field for _, field, _ in problems(text.format(30, 6))] == ["customers[0].grants[0]"]
 
 
 def test_credit_is_granted_once_for_its_reference() -> None:

@@ -32,6 +32,7 @@ from gateway.guards.values import Action, Finding
 from gateway.models import Upstream
 from keys.flagging import set_feature
 from keys.models import AuditEvent, Customer
+from platform_site.periodic import JOBS, claim_due_jobs
 from platform_site.roles import BUILT_IN, ROLES, write_roles
 from tests.admitting import run
 from tests.exporting import order
@@ -51,12 +52,13 @@ _GATEWAY = {
     *("gateway.cachepurge", "gateway.callattempt", "gateway.deployment", "gateway.guarddecision"),
     *("gateway.guardpolicy", "gateway.model", "gateway.refusal", "gateway.upstream", "gateway.worker"),
 }
+_JOBS = {"common.periodicjob"}
 _CATALOGUE = {"gateway.deployment", "gateway.guardpolicy", "gateway.model", "gateway.upstream"}
 VIEWS = {
-    "Operator": _MONEY | _KEYS | _FLAGS | _GATEWAY,
+    "Operator": _MONEY | _KEYS | _FLAGS | _GATEWAY | _JOBS,
     "Prompt editor": {"gateway.model"},
-    "Finance": _MONEY | _KEYS | {"gateway.model"},
-    "Auditor": _MONEY | _KEYS | _FLAGS | _GATEWAY | {"keys.auditevent", "auth.user", "auth.group"},
+    "Finance": _MONEY | _KEYS | _JOBS | {"gateway.model"},
+    "Auditor": _MONEY | _KEYS | _FLAGS | _GATEWAY | _JOBS | {"keys.auditevent", "auth.user", "auth.group"},
     "nobody": set[str](),
 }
 ADDS = {
@@ -69,7 +71,7 @@ CHANGES = {
 }
 DELETES = {"Operator": {"keys.plan", *_CATALOGUE}, "Finance": {"billing.exportschedule"}}
 # Pages of parts that the matrix does not speak of yet: the prompts of their own editors.
-_APPS = {"keys", "billing", "gateway", "auth"}
+_APPS = {"keys", "billing", "gateway", "auth", "common"}
 
 
 def registered() -> list[str]:
@@ -147,6 +149,7 @@ def fill() -> None:
     Customer.objects.update(spend_total_nanousd=1)
     notice_alerts(datetime.now(UTC), AlertPolicy(percents=(100,), balance_nanousd=0))
     figures = {"row_count": 1, "charged_nanousd": 0, "cost_nanousd": 0, "byte_count": 1, "sha256": "", "location": ""}
+    claim_due_jobs(JOBS, now=day)
     UsageArchive.objects.create(
         day=day, starts_at=day, ends_at=day + timedelta(days=1), highest_id=0, created_at=day, **figures
     )

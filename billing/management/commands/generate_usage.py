@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
 from billing.load_data import generate_usage
+from billing.usage_days import roll_up_usage
 
 
 class Command(BaseCommand):
@@ -44,4 +45,6 @@ class Command(BaseCommand):
             with connection.cursor() as cursor:
                 cursor.execute("VACUUM ANALYZE billing_usagerecord")
                 cursor.execute("VACUUM ANALYZE billing_transfer")
+        # What the server does every minute.
+        roll_up_usage()
         self.stdout.write(f"{options['rows']:,} rows of load data in {time.monotonic() - started:.0f} s")
