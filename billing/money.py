@@ -34,12 +34,22 @@ _COUNTERPARTS = {
     MovementKind.INVOICED: (AccountKind.RECEIVABLE, True),
     MovementKind.UNINVOICED: (AccountKind.RECEIVABLE, False),
 }
-_WITHOUT_APPROVAL = (MovementKind.INVOICED, MovementKind.UNINVOICED, MovementKind.PAYMENT)
+# Of invoices, beside the wallet: the kinds of the sides, from and to.
+_BESIDE_WALLET = {
+    MovementKind.PAYMENT: (AccountKind.CASH, AccountKind.RECEIVABLE),
+    MovementKind.TAX: (AccountKind.RECEIVABLE, AccountKind.TAX),
+    MovementKind.UNTAX: (AccountKind.TAX, AccountKind.RECEIVABLE),
+}
+_WITHOUT_APPROVAL = (MovementKind.INVOICED, MovementKind.UNINVOICED, *_BESIDE_WALLET)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What somebody wants done. A `reference` makes a repeat safe; `expires_at` and `priority` are of grants."""
+    """What somebody wants done. A `reference` makes a repeat safe; `expires_at` and `priority` are of grants.
+
+    With `invoice_id` it is booked for an invoice, whose own figures say how much there is to pay or to undo
+    (`billing.invoicing`): rounding to cents may have left the receivable account with a little less.
+    """
 
     kind: MovementKind
     customer_id: int
@@ -50,6 +60,7 @@ class Order:
     reference: str = field(default_factory=lambda: make_id("mov"))
     expires_at: datetime | None = None
     priority: int = 100
+    invoice_id: int | None = None
 
 
 def order_movement(order: Order, *, now: datetime | None = None) -> Movement:
@@ -61,7 +72,7 @@ def order_movement(order: Order, *, now: datetime | None = None) -> Movement:
     _check(order)
     now = now or datetime.now(UTC)
     with transaction.atomic():
-        account = _lock_wallet(order.customer_id)
+        account = lock_wallet(order.customer_id)
         earlier = Movement.objects.filter(reference=order.reference).first()
         if earlier is not None:
             content = (earlier.kind, earlier.customer_id, earlier.amount_nanousd)
@@ -79,6 +90,7 @@ def order_movement(order: Order, *, now: datetime | None = None) -> Movement:
             reason=order.reason.strip()[:200],
             author=order.author,
             created_at=now,
+            invoice_id=order.invoice_id,
         )
         actor = order.actor or author_actor(order.author)
         if order.kind not in _WITHOUT_APPROVAL and order.amount_nanousd >= settings.MONEY_APPROVAL_NANOUSD:
@@ -123,69 +135,22 @@ def reject_movement(movement_id: int, *, author: str, reason: str, actor: Actor 
         return movement
 
 
-def move_to_receivable(
-    *, customer_id: int, amount_nanousd: int, reason: str, author: str, reference: str, actor: Actor | None = None
-) -> Transfer:
-    """Move what a customer owes from its wallet to its receivable account, because it has been invoiced.
+def book_for_invoice(order: Order, *, now: datetime | None = None) -> Transfer:
+    """Book what an invoice moves, and return its transfer; it never waits for a second person.
 
-    Raises AmountInvalid for more than the wallet owes. Safe to repeat with the same reference.
+    INVOICED takes what the wallet owes over to the receivable account, UNINVOICED undoes that, PAYMENT brings cash,
+    TAX adds to what is owed, UNTAX takes that back. Raises AmountInvalid for more than is owed. Safe to repeat with
+    the same reference.
     """
-    return _order_transfer(
-        Order(
-            kind=MovementKind.INVOICED,
-            customer_id=customer_id,
-            amount_nanousd=amount_nanousd,
-            reason=reason,
-            author=author,
-            reference=reference,
-            actor=actor,
-        )
-    )
-
-
-def move_from_receivable(
-    *, customer_id: int, amount_nanousd: int, reason: str, author: str, reference: str, actor: Actor | None = None
-) -> Transfer:
-    """Undo `move_to_receivable`, because the invoice is void: the wallet owes the amount again."""
-    return _order_transfer(
-        Order(
-            kind=MovementKind.UNINVOICED,
-            customer_id=customer_id,
-            amount_nanousd=amount_nanousd,
-            reason=reason,
-            author=author,
-            reference=reference,
-            actor=actor,
-        )
-    )
-
-
-def receive_payment(
-    *, customer_id: int, amount_nanousd: int, reason: str, author: str, reference: str, actor: Actor | None = None
-) -> Transfer:
-    """Book the payment of an invoice: cash in, receivable down. Raises AmountInvalid for more than is owed on it."""
-    return _order_transfer(
-        Order(
-            kind=MovementKind.PAYMENT,
-            customer_id=customer_id,
-            amount_nanousd=amount_nanousd,
-            reason=reason,
-            author=author,
-            reference=reference,
-            actor=actor,
-        )
-    )
+    assert order.kind in _WITHOUT_APPROVAL, order.kind
+    transfer = order_movement(order, now=now).transfer
+    assert transfer is not None, "invoices do not wait for approval"
+    return transfer
 
 
 def read_receivable(customer_id: int) -> int:
     """Return what a customer owes on invoices."""
     return -sum_transfers(open_receivable_account(customer_id))
-
-
-def _order_transfer(order: Order) -> Transfer:
-    transfer = order_movement(order).transfer
-    assert transfer is not None, "invoices do not wait for approval"
-    return transfer
 
 
 def _check(order: Order) -> None:
@@ -198,13 +163,14 @@ def _check(order: Order) -> None:
         raise AmountInvalid("Only grants expire.", param="expires_at")
 
 
-def _lock_wallet(customer_id: int) -> Account:
+def lock_wallet(customer_id: int) -> Account:
+    """Return a customer's wallet with its row locked: the first lock of whatever moves the customer's money."""
     return Account.objects.select_for_update(no_key=True).get(pk=open_customer_account(customer_id).pk)
 
 
 def _lock_waiting(movement_id: int) -> tuple[Movement, Account]:
     customer_id = Movement.objects.values_list("customer_id", flat=True).get(pk=movement_id)
-    account = _lock_wallet(customer_id)
+    account = lock_wallet(customer_id)
     movement = Movement.objects.select_related("customer").get(pk=movement_id)
     if movement.status != MovementStatus.WAITING:
         raise MovementDecided(status=movement.get_status_display().lower())
@@ -225,9 +191,10 @@ def _book(movement: Movement, account: Account, now: datetime) -> None:
     open_grants = settle_grants(account, to_us(now))
     if kind is MovementKind.CREDIT_LIMIT:
         account.credit_nanousd = movement.amount_nanousd
-    elif kind is MovementKind.PAYMENT:
-        _check_room(movement, read_receivable(account.customer_id or 0), "is owed on invoices")
-        debit, credit = open_platform_account(AccountKind.CASH), open_receivable_account(movement.customer_id)
+    elif kind in _BESIDE_WALLET:
+        if kind is MovementKind.PAYMENT and movement.invoice_id is None:
+            _check_room(movement, read_receivable(movement.customer_id), "is owed on invoices")
+        debit, credit = (_open_side(side, movement.customer_id) for side in _BESIDE_WALLET[kind])
         movement.transfer = _append(movement, debit, credit, now)
     else:
         _move_wallet(movement, kind, account, now)
@@ -249,15 +216,12 @@ def _book(movement: Movement, account: Account, now: datetime) -> None:
 
 def _move_wallet(movement: Movement, kind: MovementKind, account: Account, now: datetime) -> None:
     counterpart_kind, comes_in = _COUNTERPARTS[kind]
-    counterpart = (
-        open_receivable_account(movement.customer_id)
-        if counterpart_kind is AccountKind.RECEIVABLE
-        else open_platform_account(counterpart_kind)
-    )
+    counterpart = _open_side(counterpart_kind, movement.customer_id)
     if kind is MovementKind.INVOICED:
         _check_room(movement, max(0, -account.prepaid_nanousd), "is owed and not invoiced yet")
     elif kind is MovementKind.UNINVOICED:
-        _check_room(movement, read_receivable(movement.customer_id), "is owed on invoices")
+        if movement.invoice_id is None:
+            _check_room(movement, read_receivable(movement.customer_id), "is owed on invoices")
     elif not comes_in:
         _check_room(movement, spendable_prepaid(account), "is prepaid, not granted, and not held by calls in flight")
     debit, credit = (counterpart, account) if comes_in else (account, counterpart)
@@ -266,6 +230,10 @@ def _move_wallet(movement: Movement, kind: MovementKind, account: Account, now: 
     account.posted_nanousd += signed
     if kind is not MovementKind.GRANT:
         account.prepaid_nanousd += signed
+
+
+def _open_side(kind: AccountKind, customer_id: int) -> Account:
+    return open_receivable_account(customer_id) if kind is AccountKind.RECEIVABLE else open_platform_account(kind)
 
 
 def spendable_prepaid(account: Account) -> int:

@@ -20,6 +20,8 @@ class MovementKind(models.TextChoices):
     INVOICED = "invoiced", "Moved to an invoice"
     UNINVOICED = "uninvoiced", "Taken back from a void invoice"
     PAYMENT = "payment", "Payment of an invoice"
+    TAX = "tax", "Tax of an invoice"
+    UNTAX = "untax", "Tax of a void invoice, taken back"
 
 
 class MovementStatus(models.TextChoices):
@@ -49,6 +51,8 @@ class Movement(models.Model):
     decided_at = models.DateTimeField(null=True)
     decision_reason = models.CharField(max_length=200, blank=True)
     transfer = models.OneToOneField("billing.Transfer", null=True, on_delete=models.PROTECT, related_name="+")
+    # The invoice that it was booked for.
+    invoice = models.ForeignKey("billing.Invoice", null=True, on_delete=models.PROTECT, related_name="+")
 
     class Meta:
         verbose_name = "money movement"

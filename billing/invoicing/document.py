@@ -68,6 +68,9 @@ class InvoiceLine:
     # Per million tokens, or per call; None where many prices are in one line.
     rate_nanousd: int | None = None
     amount_nanousd: int = 0
+    # Ids of the price version and of the terms whose markup is in the rate, where the line has one price.
+    price_version: int | None = None
+    price_terms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
