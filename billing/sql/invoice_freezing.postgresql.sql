@@ -11,8 +11,8 @@ BEGIN
     END IF;
     IF TG_OP = 'UPDATE' AND to_jsonb(OLD) - state_columns = to_jsonb(NEW) - state_columns
         AND NEW.paid_cents >= OLD.paid_cents
-        AND CASE OLD.status WHEN 'issued' THEN NEW.status IN ('issued', 'paid', 'void')
-            WHEN 'paid' THEN NEW.status IN ('paid', 'void') ELSE false END
+        AND (CASE OLD.status WHEN 'issued' THEN NEW.status IN ('issued', 'paid', 'void')
+            WHEN 'paid' THEN NEW.status IN ('paid', 'void') ELSE false END)
     THEN
         RETURN NEW;
     END IF;
