@@ -1,4 +1,4 @@
-"""What the server does from time to time beside serving: alerts, sums by the hour, archiving of old usage.
+"""What the server does from time to time beside serving: alerts, the close of months.
 
 A thread of its own in the process that was started (the supervisor, where there is one), with a connection of its own:
 calls neither wait for it nor know of it. Every job is safe to repeat and to run on several machines at once.
@@ -15,6 +15,7 @@ from django.db import close_old_connections, connections
 
 from billing.alerts import notice_alerts, send_alerts
 from billing.alerts.noticing import read_policy
+from billing.invoicing.months import close_due_months
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,19 @@ def mail_alerts() -> None:
             logger.warning("alert %s (%s): %s", result.alert_id, result.subject, result.problem)
 
 
-JOBS = (Job(name="alerts", every_seconds=60, run=mail_alerts),)
+def close_months() -> None:
+    """Close months that are over, if settings ask for it."""
+    for closed in close_due_months():
+        if closed.problem:
+            logger.warning("the month of customer %s was not closed: %s", closed.customer.public_id, closed.problem)
+        else:
+            logger.info("closed a month of customer %s: invoice %s", closed.customer.public_id, closed.invoice)
+
+
+JOBS = (
+    Job(name="alerts", every_seconds=60, run=mail_alerts),
+    Job(name="months", every_seconds=3_600, run=close_months),
+)
 
 
 class PeriodicWork:

@@ -6,12 +6,14 @@ A field that is left out keeps what is in the database (or, for something new, i
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
+from zoneinfo import available_timezones
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from billing.bands import MAX_RATE_NANOUSD
+from billing.invoice_models import MOST_PAYMENT_DAYS, WHOLE_MILLIONTHS
 from billing.models import MarkupBasis
 from billing.terms import MAX_MARKUP_BASIS_POINTS
 from billing.tokens import TOKEN_CLASSES
@@ -43,10 +45,20 @@ def _check_rate(amount: int) -> int:
     return amount
 
 
-def _parse_percent(value: object) -> object:
+def _parse_percent(value: object, *, decimals: int = 2) -> object:
     # A number of YAML as well: 12.5 is what people write, and its text is exact.
     if isinstance(value, str | int | float) and not isinstance(value, bool):
-        return parse_percent(str(value))
+        return parse_percent(str(value), decimals=decimals)
+    return value
+
+
+def _parse_tax(value: object) -> object:
+    return _parse_percent(value, decimals=4)
+
+
+def _check_time_zone(value: str) -> str:
+    if value not in available_timezones():
+        raise ValueError("is no time zone; write an IANA name such as Europe/Berlin or UTC")
     return value
 
 
@@ -98,6 +110,8 @@ RateUsd = Annotated[int, BeforeValidator(_parse_amount), AfterValidator(_check_r
 # In hundredths of a percent.
 Discount = Annotated[int, BeforeValidator(_parse_percent), Field(ge=0, le=10_000)]
 Markup = Annotated[int, BeforeValidator(_parse_percent), Field(ge=-10_000, le=MAX_MARKUP_BASIS_POINTS)]
+# In millionths.
+Tax = Annotated[int, BeforeValidator(_parse_tax), Field(ge=0, le=WHOLE_MILLIONTHS)]
 Moment = Annotated[datetime, BeforeValidator(_parse_moment)]
 Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", min_length=1)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
@@ -272,6 +286,19 @@ class CreditEntry(Entry):
     reference: Annotated[str, Field(min_length=1, max_length=100)]
 
 
+class BillingEntry(Entry):
+    """To whom invoices go, by which calendar and tax; see `billing.BillingProfile`."""
+
+    legal_name: Annotated[str, Field(max_length=200)] = ""
+    address: Annotated[str, Field(max_length=500)] = ""
+    country: Annotated[str, Field(pattern=r"^$|^[A-Z]{2}$")] = ""
+    tax_id: Annotated[str, Field(max_length=40)] = ""
+    tax_percent: Tax = 0
+    time_zone: Annotated[str, AfterValidator(_check_time_zone)] = "UTC"
+    payment_days: Annotated[int, Field(ge=0, le=MOST_PAYMENT_DAYS)] = 30
+    email: Annotated[str, AfterValidator(_check_email)] = ""
+
+
 class CustomerEntry(Entry):
     name: Annotated[str, Field(min_length=1, max_length=120)]
     plan: str | None = None
@@ -281,6 +308,7 @@ class CustomerEntry(Entry):
     limits: Limits = Limits()
     prices: TermsEntry | None = None
     credit: CreditEntry | None = None
+    billing: BillingEntry | None = None
 
 
 class KeyEntry(Entry):
