@@ -96,7 +96,7 @@ def _account(name: str, alias: str) -> Column:
         name=name,
         sql=f"{alias}.code",
         kind=_TEXT,
-        customer_sql=f"CASE {alias}.kind WHEN 'customer' THEN 'customer' ELSE {alias}.code END",
+        customer_sql=f"CASE WHEN {alias}.kind IN ('customer', 'receivable') THEN {alias}.kind ELSE {alias}.code END",
     )
 
 
