@@ -41,7 +41,7 @@ _OFFERED = {
 
 @admin.register(Invoice)
 class InvoiceAdmin(ReadOnlyModelAdmin[Invoice]):
-    list_display = ("name", "owner", "month", "state", "usage", "due", "paid", "issued", "due_on")
+    list_display = ("name", "owner", "month", "state", "usage", "due", "paid", "issued", "due_day")
     list_display_links = ("name",)
     list_filter = (
         ("status", ChoicesDropdownFilter),
@@ -54,10 +54,6 @@ class InvoiceAdmin(ReadOnlyModelAdmin[Invoice]):
     ordering = ("-id",)
     list_before_template = "billing/admin/invoice_note.html"  # type: ignore[assignment]
     change_form_outer_after_template = "keys/admin/limits_after.html"  # type: ignore[assignment]
-    fields = (
-        *("name", "state", "owner", "month", "period", "usage", "due", "paid"),
-        *("issued", "due_on", "replaced", "computed", "voided", "void_reason"),
-    )
     actions_detail = ("issue", "receive_payment", "void", "pdf", "json")  # type: ignore[assignment]
 
     usage = usd_column("usage_nanousd", "Usage (USD)")
@@ -95,6 +91,19 @@ class InvoiceAdmin(ReadOnlyModelAdmin[Invoice]):
     def replaced(self, invoice: Invoice) -> SafeString | str:
         return "-" if invoice.replaces is None else admin_link("billing.invoice", invoice.replaces_id, invoice.replaces)
 
+    @admin.display(description="Due on")
+    def due_day(self, invoice: Invoice) -> str:
+        return "-" if invoice.due_on is None else invoice.due_on.isoformat()
+
+    @override
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        fields = ["name", "state", "owner", "month", "period", "usage", "due", "paid", "issued", "due_day", "computed"]
+        if isinstance(obj, Invoice) and obj.replaces_id is not None:
+            fields.append("replaced")
+        if isinstance(obj, Invoice) and obj.status == InvoiceState.VOID:
+            fields += ["voided", "void_reason"]
+        return fields
+
     @override
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         close_url = admin_url("billing.invoice", "close") if self.has_close_permission(request) else ""
@@ -127,9 +136,12 @@ class InvoiceAdmin(ReadOnlyModelAdmin[Invoice]):
     @override
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> Any:
         """Offer what the invoice's state allows."""
-        status = Invoice.objects.filter(pk=object_id).values_list("status", flat=True).first()
+        row = Invoice.objects.filter(pk=object_id).values_list("status", "paid_cents").first()
+        status, paid_cents = row or ("", 0)
         offered = super().get_actions_detail(request, object_id)
-        return [action for action in offered if status in _OFFERED.get(action.path, (status,))]
+        found = [action for action in offered if status in _OFFERED.get(action.path, (status,))]
+        # Money that was received stays with its invoice.
+        return [action for action in found if not (action.path == "void" and paid_cents)]
 
     @page_action(
         description="Issue", url_path="issue", icon="verified", variant=ActionVariant.PRIMARY, permission="decide"

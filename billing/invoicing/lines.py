@@ -48,7 +48,7 @@ def _lines_of_model(sums: ModelSums, priced: Sequence[PricedSums], prices: Price
     yield _line(
         LineKind.CALLS,
         sums.model,
-        f"{sums.model}: {_count_calls(sums.calls)}, each rounded to the nano-dollar",
+        f"{sums.model}: rounding of {_count_calls(sums.calls)} to the nano-dollar",
         quantity=sums.calls,
         amount_nanousd=sums.cost_nanousd - exact,
     )

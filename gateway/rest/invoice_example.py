@@ -31,7 +31,7 @@ _LINES = (
     InvoiceLine(
         position=3,
         kind=LineKind.CALLS,
-        text="gpt-5: 8,204 calls, each rounded to the nano-dollar",
+        text="gpt-5: rounding of 8,204 calls to the nano-dollar",
         model="gpt-5",
         quantity=8_204,
         amount_nanousd=3,

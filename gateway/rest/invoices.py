@@ -55,7 +55,7 @@ class InvoiceSummarySerializer(serializers.Serializer[Any]):
 
     object = serializers.CharField()
     number = serializers.CharField()
-    state = serializers.ChoiceField(choices=_STATES)
+    state = serializers.CharField(help_text=f"One of {', '.join(_STATES)}.")
     currency = serializers.CharField()
     customer_id = serializers.CharField()
     month = serializers.CharField(help_text="2026-10")

@@ -9,7 +9,7 @@ from django.test import Client
 from billing.invoice_models import BillingProfile, Invoice
 from billing.invoicing.document import InvoiceState
 from keys.models import AuditEvent
-from tests.invoicing import OCTOBER, Buyer
+from tests.invoicing import OCTOBER, Buyer, pay
 
 pytestmark = pytest.mark.django_db
 
@@ -93,7 +93,9 @@ def test_only_what_a_state_allows_is_offered(admin_client: Client, buyer: Buyer)
         return {action for action in ("issue", "receive-payment", "void", "pdf") if f"/{invoice.pk}/{action}/" in page}
 
     assert offered(buyer.close()) == {"issue", "pdf"}
-    assert offered(buyer.issue()) == {"receive-payment", "void", "pdf"}
+    issued = buyer.issue()
+    assert offered(issued) == {"receive-payment", "void", "pdf"}
+    assert offered(pay(issued)) == {"pdf"}
 
 
 def test_an_invoice_is_downloaded_as_pdf_and_json(admin_client: Client, buyer: Buyer) -> None:
