@@ -20,7 +20,7 @@ from billing.invoicing.presenting import describe_rate, present_document
 from billing.invoicing.reading import read_document
 from billing.ledger import explain_transfer
 from billing.money_models import Movement
-from common.admin_base import ReadOnlyModelAdmin, page_action
+from common.admin_base import PanelModelAdmin, page_action
 from common.admin_display import Tone, admin_link, admin_url, badge, code, money, number, usd_column, utc, utc_column
 from common.admin_pages import Panel
 from common.percents import format_percent
@@ -40,7 +40,7 @@ _OFFERED = {
 
 
 @admin.register(Invoice)
-class InvoiceAdmin(ReadOnlyModelAdmin[Invoice]):
+class InvoiceAdmin(PanelModelAdmin[Invoice]):
     list_display = ("name", "owner", "month", "state", "usage", "due", "paid", "issued", "due_day")
     list_display_links = ("name",)
     list_filter = (
@@ -53,7 +53,6 @@ class InvoiceAdmin(ReadOnlyModelAdmin[Invoice]):
     search_help_text = "Number, month (2026-10) or customer"
     ordering = ("-id",)
     list_before_template = "billing/admin/invoice_note.html"  # type: ignore[assignment]
-    change_form_outer_after_template = "keys/admin/limits_after.html"  # type: ignore[assignment]
     actions_detail = ("issue", "receive_payment", "void", "pdf", "json")  # type: ignore[assignment]
 
     usage = usd_column("usage_nanousd", "Usage (USD)")
@@ -110,16 +109,8 @@ class InvoiceAdmin(ReadOnlyModelAdmin[Invoice]):
         return super().changelist_view(request, {"close_url": close_url, **(extra_context or {})})
 
     @override
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> Any:
-        invoice = self.get_object(request, object_id) if object_id else None
-        context = {"panels": _panels(invoice)} if isinstance(invoice, Invoice) else {}
-        return super().changeform_view(request, object_id, form_url, {**context, **(extra_context or {})})
+    def read_panels(self, row: Invoice) -> list[Panel]:
+        return _panels(row)
 
     @override
     def get_custom_urls(self) -> tuple[tuple[str, str, Any], ...]:

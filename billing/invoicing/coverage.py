@@ -101,7 +101,7 @@ def _spent_since_look(wallet: Account, end: datetime) -> int:
     look = _last_look(wallet, end)
     spent = _sum(calls if look is None else calls.filter(created_at__gt=look))
     in_flight = UsageRecord.objects.filter(
-        customer_id=wallet.customer_id, started_at__gte=end - _LONGEST_CALL, started_at__lt=end, settled_at__gt=end
+        customer=wallet.customer, started_at__gte=end - _LONGEST_CALL, started_at__lt=end, settled_at__gt=end
     )
     return spent + (in_flight.aggregate(total=Sum("charged_nanousd"))["total"] or 0)
 
@@ -116,7 +116,7 @@ def _last_look(wallet: Account, end: datetime) -> datetime | None:
         Transfer.objects.filter(credit_account=wallet, created_at__lte=end),
     )
     moments = [found.aggregate(last=Max("created_at"))["last"] for found in looks]
-    moved = Movement.objects.filter(customer_id=wallet.customer_id, transfer__created_at__lte=end)
+    moved = Movement.objects.filter(customer=wallet.customer, transfer__created_at__lte=end)
     moments.append(moved.aggregate(last=Max("transfer__created_at"))["last"])
     return max((moment for moment in moments if moment is not None), default=None)
 

@@ -24,16 +24,10 @@ from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.cidfonts import UnicodeCIDFont
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
-from reportlab.platypus import (
-    Flowable,
-    KeepTogether,
-    LongTable,
-    Paragraph,
-    SimpleDocTemplate,
-    Spacer,
-    Table,
-    TableStyle,
-)
+from reportlab.platypus.doctemplate import SimpleDocTemplate
+from reportlab.platypus.flowables import Flowable, KeepTogether, Spacer
+from reportlab.platypus.paragraph import Paragraph
+from reportlab.platypus.tables import LongTable, Table, TableStyle
 
 from billing.invoicing.document import NANO_PER_CENT, InvoiceDocument, InvoiceLine, InvoiceState, LineKind, Party
 from common.money import format_usd
@@ -98,7 +92,7 @@ def _register_fonts() -> frozenset[int]:
 def _numbered(name: str) -> type[Canvas]:
     """Return a canvas that writes the foot of every page when it knows how many there are."""
 
-    class NumberedCanvas(Canvas):  # type: ignore[misc]
+    class NumberedCanvas(Canvas):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             self._pages: list[dict[str, Any]] = []
@@ -181,7 +175,7 @@ def _facts(document: InvoiceDocument) -> list[tuple[str, str]]:
 def _table_of_lines(lines: Sequence[InvoiceLine]) -> Flowable:
     # All amounts with as many decimals as the longest needs: exact, and their points below each other.
     decimals = max((len(format_usd(line.amount_nanousd).partition(".")[2]) for line in lines), default=2)
-    rows = [
+    rows: list[list[object]] = [
         [
             Paragraph(_text(line.text), _TEXT),
             Paragraph(f"{line.quantity:,}", _RIGHT),

@@ -111,6 +111,6 @@ def _name(pk: int, number: str | None) -> str:
     return f"invoice {number}" if number else f"invoice draft {pk}"
 
 
-def _us(moment: object) -> int:
+def _us(moment: datetime | str) -> int:
     """Return a moment that SQLite may have handed out as text."""
     return to_us(datetime.fromisoformat(moment) if isinstance(moment, str) else moment)

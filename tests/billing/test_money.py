@@ -78,9 +78,16 @@ def test_example_postpaid_from_call_to_paid_invoice() -> None:
     assert isinstance(spend(call, "10.01"), Refused)
 
     def book(kind: MovementKind, usd: str, reference: str) -> None:
-        amount = parse_usd(usd)
-        names = {"reason": "invoice 7", "author": "ann", "reference": reference}
-        book_for_invoice(Order(kind=kind, customer_id=call.customer_id, amount_nanousd=amount, **names))
+        book_for_invoice(
+            Order(
+                kind=kind,
+                customer_id=call.customer_id,
+                amount_nanousd=parse_usd(usd),
+                reason="invoice 7",
+                author="ann",
+                reference=reference,
+            )
+        )
 
     with pytest.raises(AmountInvalid):
         book(MovementKind.INVOICED, "40.01", "inv-7")
