@@ -30,6 +30,8 @@ DECEMBER = datetime(2026, 12, 1, tzinfo=UTC)
 # At the factories' prices of 1 and 4 USD per million tokens: 5 USD.
 MILLION = TokenCounts(input=1_000_000, output=1_000_000)
 _DAY = timedelta(days=1)
+# When invoices are issued, paid and void, unless a test says otherwise.
+_AFTERWARDS = DECEMBER + _DAY
 
 
 @dataclass
@@ -94,27 +96,26 @@ class Buyer:
         return question.request_id
 
     def close(self, month: str = "2026-10", *, now: datetime | None = None) -> Invoice:
-        invoice = close_period(self.id, month, author=ANN, now=now or DECEMBER + _DAY)
+        invoice = close_period(self.id, month, author=ANN, now=now or _AFTERWARDS)
         assert invoice is not None
         return invoice
 
     def issue(self, month: str = "2026-10", *, now: datetime | None = None) -> Invoice:
         """Close a month and issue its invoice."""
-        now = now or DECEMBER + _DAY
+        now = now or _AFTERWARDS
         return issue_invoice(self.close(month, now=now).pk, author=ANN, now=now)
 
 
 def pay(invoice: Invoice, cents: int | None = None, *, reference: str = "") -> Invoice:
     """Receive a payment of an invoice, of all that is due by default."""
     amount = invoice.due_cents if cents is None else cents
-    return receive_payment(
-        invoice.pk, amount, reason="bank", reference=reference or f"bank-{invoice.pk}-{amount}", author=ANN
-    )
+    chosen = reference or f"bank-{invoice.pk}-{amount}"
+    return receive_payment(invoice.pk, amount, reason="bank", reference=chosen, author=ANN, now=_AFTERWARDS)
 
 
 def void(invoice: Invoice) -> Invoice:
     """Void an invoice."""
-    return void_invoice(invoice.pk, reason="wrong address", author=ANN)
+    return void_invoice(invoice.pk, reason="wrong address", author=ANN, now=_AFTERWARDS)
 
 
 def document(invoice: Invoice) -> InvoiceDocument:

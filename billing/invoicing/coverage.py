@@ -80,14 +80,14 @@ def measure_coverage(
 def _spent_of_grants(wallet: Account, until: datetime | None = None) -> int:
     """Return what calls have spent of a wallet's grants, as far as it has been laid on them."""
     spent = Allocation.objects.filter(grant__account=wallet, transfer__isnull=True)
-    return _sum(spent if until is None else spent.filter(created_at__lte=until))
+    return _sum(spent if until is None else spent.filter(created_at__lt=until))
 
 
 def _granted_until(wallet: Account, end: datetime) -> int:
     """Return what grants have paid of the calls that began before `end`."""
     laid = _spent_of_grants(wallet, end)
-    given = Grant.objects.filter(account=wallet, created_at__lte=end)
-    gone = Allocation.objects.filter(grant__in=given, created_at__lte=end)
+    given = Grant.objects.filter(account=wallet, created_at__lt=end)
+    gone = Allocation.objects.filter(grant__in=given, created_at__lt=end)
     rest = _sum(given) - _sum(gone)
     # What was laid after the end: only that much can have been paid between the last look before it and itself.
     return laid + min(rest, _spent_since_look(wallet, end), _spent_of_grants(wallet) - laid)
@@ -95,13 +95,13 @@ def _granted_until(wallet: Account, end: datetime) -> int:
 
 def _spent_since_look(wallet: Account, end: datetime) -> int:
     """Return what calls that began before `end` have taken from a wallet since the last look at it before then."""
-    calls = Transfer.objects.filter(debit_account=wallet, created_at__lte=end).filter(
+    calls = Transfer.objects.filter(debit_account=wallet, created_at__lt=end).filter(
         Q(kind=TransferKind.POST) | Q(kind=TransferKind.DIRECT, request_id__isnull=False)
     )
     look = _last_look(wallet, end)
     spent = _sum(calls if look is None else calls.filter(created_at__gt=look))
     in_flight = UsageRecord.objects.filter(
-        customer=wallet.customer, started_at__gte=end - _LONGEST_CALL, started_at__lt=end, settled_at__gt=end
+        customer=wallet.customer, started_at__gte=end - _LONGEST_CALL, started_at__lt=end, settled_at__gte=end
     )
     return spent + (in_flight.aggregate(total=Sum("charged_nanousd"))["total"] or 0)
 
@@ -112,11 +112,11 @@ def _last_look(wallet: Account, end: datetime) -> datetime | None:
     A look that left no row found nothing to lay, so the one before it serves as well.
     """
     looks = (
-        Allocation.objects.filter(grant__account=wallet, created_at__lte=end),
-        Transfer.objects.filter(credit_account=wallet, created_at__lte=end),
+        Allocation.objects.filter(grant__account=wallet, created_at__lt=end),
+        Transfer.objects.filter(credit_account=wallet, created_at__lt=end),
     )
     moments = [found.aggregate(last=Max("created_at"))["last"] for found in looks]
-    moved = Movement.objects.filter(customer=wallet.customer, transfer__created_at__lte=end)
+    moved = Movement.objects.filter(customer=wallet.customer, transfer__created_at__lt=end)
     moments.append(moved.aggregate(last=Max("transfer__created_at"))["last"])
     return max((moment for moment in moments if moment is not None), default=None)
 
