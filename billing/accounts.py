@@ -16,6 +16,7 @@ _PLATFORM_CODES = {
     AccountKind.SUSPENSE: "platform:suspense",
     AccountKind.PROVIDER_COST: "platform:provider_cost",
     AccountKind.PROVIDER_PAYABLE: "platform:provider_payable",
+    AccountKind.TAX: "platform:tax",
 }
 
 

@@ -103,3 +103,25 @@ class MovementDecided(Conflict):
 
     def __init__(self, *, status: str) -> None:
         super().__init__(f"This movement was decided meanwhile ({status}). Look at it again.")
+        super().__init__(f"This movement does not wait for a decision any more: {status}.")
+
+
+class PeriodInvalid(InvalidRequest):
+    code = "invalid_period"
+    summary = "The month is not written like 2026-10, its time zone is unknown, or it is not over yet."
+
+
+class InvoiceRefused(Conflict):
+    code = "invoice_refused"
+    summary = "The invoice is in a state that does not allow what was asked for."
+
+
+class InvoiceOutdated(Conflict):
+    code = "invoice_outdated"
+    summary = "Since the draft was computed, other invoices of the customer or its billing profile have changed."
+
+    def __init__(self, *, month: str) -> None:
+        super().__init__(
+            f"Since this draft of {month} was computed, another invoice or the billing profile of the customer has "
+            f"changed. Close {month} again, look at the new draft, and issue that."
+        )

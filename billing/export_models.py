@@ -9,6 +9,7 @@ from common.append_only import AppendOnlyModel
 class ExportDataset(models.TextChoices):
     USAGE = "usage", "Usage: one row a call"
     LEDGER = "ledger", "Ledger: one row a transfer"
+    INVOICES = "invoices", "Invoices: one row an issue or a void"
 
 
 class ExportFormat(models.TextChoices):

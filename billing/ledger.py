@@ -26,6 +26,8 @@ _SENTENCES = {
     (AccountKind.RECEIVABLE, AccountKind.CUSTOMER): "Moved {} that the wallet owed to an invoice",
     (AccountKind.CUSTOMER, AccountKind.RECEIVABLE): "Took {} back from a void invoice",
     (AccountKind.CASH, AccountKind.RECEIVABLE): "The customer paid {} of an invoice",
+    (AccountKind.RECEIVABLE, AccountKind.TAX): "Asked for {} of tax on an invoice",
+    (AccountKind.TAX, AccountKind.RECEIVABLE): "Took {} of tax back from a void invoice",
     (AccountKind.PROVIDER_COST, AccountKind.PROVIDER_PAYABLE): "Booked {} that providers will bill",
     (AccountKind.REVENUE, AccountKind.SUSPENSE): "Set {} of revenue aside until somebody has looked at it",
     (AccountKind.SUSPENSE, AccountKind.REVENUE): "Released {} of revenue after a look at it",

@@ -10,6 +10,7 @@ from django.db.models import F, Q
 from billing import (  # noqa: F401 - Django finds the models of an app here
     export_models,
     finance_models,
+    invoice_models,
     money_models,
 )
 from billing.rates import Processing
@@ -27,6 +28,7 @@ class AccountKind(models.TextChoices):
     SUSPENSE = "suspense", "Revenue to be looked at: estimated or flagged calls"
     PROVIDER_COST = "provider_cost", "What calls cost at the providers"
     PROVIDER_PAYABLE = "provider_payable", "What providers will bill"
+    TAX = "tax", "Tax asked for on invoices, to be passed on"
 
 
 class Account(models.Model):

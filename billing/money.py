@@ -35,7 +35,13 @@ _COUNTERPARTS = {
     MovementKind.UNINVOICED: (AccountKind.RECEIVABLE, False),
     MovementKind.SUSPENSE_RETURN: (AccountKind.SUSPENSE, True),
 }
-_WITHOUT_APPROVAL = (MovementKind.INVOICED, MovementKind.UNINVOICED, MovementKind.PAYMENT)
+# Of invoices, beside the wallet: the kinds of the sides, from and to.
+_BESIDE_WALLET = {
+    MovementKind.PAYMENT: (AccountKind.CASH, AccountKind.RECEIVABLE),
+    MovementKind.TAX: (AccountKind.RECEIVABLE, AccountKind.TAX),
+    MovementKind.UNTAX: (AccountKind.TAX, AccountKind.RECEIVABLE),
+}
+_WITHOUT_APPROVAL = (MovementKind.INVOICED, MovementKind.UNINVOICED, *_BESIDE_WALLET)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +49,8 @@ class Order:
     """What somebody wants done. A `reference` makes a repeat safe.
 
     `starts_at` (None: now), `expires_at` and `priority` are of grants. Only a release of suspense is of no customer.
+    With `invoice_id` it is booked for an invoice, whose own figures say how much there is to pay or to undo
+    (`billing.invoicing`): rounding to cents may have left the receivable account with a little less.
     """
 
     kind: MovementKind
@@ -57,6 +65,7 @@ class Order:
     starts_at: datetime | None = None
     expires_at: datetime | None = None
     priority: int = 100
+    invoice_id: int | None = None
 
 
 def order_movement(order: Order, *, now: datetime | None = None) -> Movement:
@@ -87,6 +96,7 @@ def order_movement(order: Order, *, now: datetime | None = None) -> Movement:
             reason=order.reason.strip()[:200],
             author=order.author,
             created_at=now,
+            invoice_id=order.invoice_id,
         )
         actor = order.actor or author_actor(order.author)
         can_wait = order.waits_when_large and order.kind not in _WITHOUT_APPROVAL
@@ -134,69 +144,22 @@ def reject_movement(movement_id: int, *, author: str, reason: str, actor: Actor 
         return movement
 
 
-def move_to_receivable(
-    *, customer_id: int, amount_nanousd: int, reason: str, author: str, reference: str, actor: Actor | None = None
-) -> Transfer:
-    """Move what a customer owes from its wallet to its receivable account, because it has been invoiced.
+def book_for_invoice(order: Order, *, now: datetime | None = None) -> Transfer:
+    """Book what an invoice moves, and return its transfer; it never waits for a second person.
 
-    Raises AmountInvalid for more than the wallet owes. Safe to repeat with the same reference.
+    INVOICED takes what the wallet owes over to the receivable account, UNINVOICED undoes that, PAYMENT brings cash,
+    TAX adds to what is owed, UNTAX takes that back. Raises AmountInvalid for more than is owed. Safe to repeat with
+    the same reference.
     """
-    return _order_transfer(
-        Order(
-            kind=MovementKind.INVOICED,
-            customer_id=customer_id,
-            amount_nanousd=amount_nanousd,
-            reason=reason,
-            author=author,
-            reference=reference,
-            actor=actor,
-        )
-    )
-
-
-def move_from_receivable(
-    *, customer_id: int, amount_nanousd: int, reason: str, author: str, reference: str, actor: Actor | None = None
-) -> Transfer:
-    """Undo `move_to_receivable`, because the invoice is void: the wallet owes the amount again."""
-    return _order_transfer(
-        Order(
-            kind=MovementKind.UNINVOICED,
-            customer_id=customer_id,
-            amount_nanousd=amount_nanousd,
-            reason=reason,
-            author=author,
-            reference=reference,
-            actor=actor,
-        )
-    )
-
-
-def receive_payment(
-    *, customer_id: int, amount_nanousd: int, reason: str, author: str, reference: str, actor: Actor | None = None
-) -> Transfer:
-    """Book the payment of an invoice: cash in, receivable down. Raises AmountInvalid for more than is owed on it."""
-    return _order_transfer(
-        Order(
-            kind=MovementKind.PAYMENT,
-            customer_id=customer_id,
-            amount_nanousd=amount_nanousd,
-            reason=reason,
-            author=author,
-            reference=reference,
-            actor=actor,
-        )
-    )
+    assert order.kind in _WITHOUT_APPROVAL, order.kind
+    transfer = order_movement(order, now=now).transfer
+    assert transfer is not None, "invoices do not wait for approval"
+    return transfer
 
 
 def read_receivable(customer_id: int) -> int:
     """Return what a customer owes on invoices."""
     return -sum_transfers(open_receivable_account(customer_id))
-
-
-def _order_transfer(order: Order) -> Transfer:
-    transfer = order_movement(order).transfer
-    assert transfer is not None, "invoices do not wait for approval"
-    return transfer
 
 
 def _check(order: Order) -> None:
@@ -218,8 +181,14 @@ def _check(order: Order) -> None:
 
 def _lock_account(customer_id: int | None) -> Account:
     """Lock a customer's wallet; for what is of no customer, suspense."""
-    found = open_platform_account(AccountKind.SUSPENSE) if customer_id is None else open_customer_account(customer_id)
-    return Account.objects.select_for_update(no_key=True).get(pk=found.pk)
+    if customer_id is not None:
+        return lock_wallet(customer_id)
+    return Account.objects.select_for_update(no_key=True).get(pk=open_platform_account(AccountKind.SUSPENSE).pk)
+
+
+def lock_wallet(customer_id: int) -> Account:
+    """Return a customer's wallet with its row locked: the first lock of whatever moves the customer's money."""
+    return Account.objects.select_for_update(no_key=True).get(pk=open_customer_account(customer_id).pk)
 
 
 def _lock_waiting(movement_id: int, *statuses: MovementStatus) -> tuple[Movement, Account]:
@@ -255,10 +224,11 @@ def _book(movement: Movement, account: Account, now: datetime) -> None:
         return
     if kind is MovementKind.CREDIT_LIMIT:
         account.credit_nanousd = movement.amount_nanousd
-    elif kind is MovementKind.PAYMENT:
+    elif kind in _BESIDE_WALLET:
         assert movement.customer_id is not None
-        _check_room(movement, read_receivable(movement.customer_id), "is owed on invoices")
-        debit, credit = open_platform_account(AccountKind.CASH), open_receivable_account(movement.customer_id)
+        if kind is MovementKind.PAYMENT and movement.invoice_id is None:
+            _check_room(movement, read_receivable(movement.customer_id), "is owed on invoices")
+        debit, credit = (_open_side(side, movement.customer_id) for side in _BESIDE_WALLET[kind])
         movement.transfer = _append(movement, debit, credit, now)
     else:
         _move_wallet(movement, kind, account, now)
@@ -283,15 +253,12 @@ def _book_grant(movement: Movement, account: Account, now: datetime) -> None:
 def _move_wallet(movement: Movement, kind: MovementKind, account: Account, now: datetime) -> None:
     counterpart_kind, comes_in = _COUNTERPARTS[kind]
     assert movement.customer_id is not None
-    counterpart = (
-        open_receivable_account(movement.customer_id)
-        if counterpart_kind is AccountKind.RECEIVABLE
-        else open_platform_account(counterpart_kind)
-    )
+    counterpart = _open_side(counterpart_kind, movement.customer_id)
     if kind is MovementKind.INVOICED:
         _check_room(movement, max(0, -account.prepaid_nanousd), "is owed and not invoiced yet")
     elif kind is MovementKind.UNINVOICED:
-        _check_room(movement, read_receivable(movement.customer_id), "is owed on invoices")
+        if movement.invoice_id is None:
+            _check_room(movement, read_receivable(movement.customer_id), "is owed on invoices")
     elif kind is MovementKind.SUSPENSE_RETURN:
         # Locked after the wallet; nothing locks the two the other way round.
         suspense = Account.objects.select_for_update(no_key=True).get(pk=counterpart.pk)
@@ -303,6 +270,10 @@ def _move_wallet(movement: Movement, kind: MovementKind, account: Account, now: 
     signed = movement.amount_nanousd if comes_in else -movement.amount_nanousd
     account.posted_nanousd += signed
     account.prepaid_nanousd += signed
+
+
+def _open_side(kind: AccountKind, customer_id: int) -> Account:
+    return open_receivable_account(customer_id) if kind is AccountKind.RECEIVABLE else open_platform_account(kind)
 
 
 def spendable_prepaid(account: Account) -> int:

@@ -22,6 +22,8 @@ class MovementKind(models.TextChoices):
     PAYMENT = "payment", "Payment of an invoice"
     SUSPENSE_RELEASE = "suspense_release", "Revenue released from suspense"
     SUSPENSE_RETURN = "suspense_return", "Suspense given back to the customer"
+    TAX = "tax", "Tax of an invoice"
+    UNTAX = "untax", "Tax of a void invoice, taken back"
 
 
 class MovementStatus(models.TextChoices):
@@ -55,6 +57,8 @@ class Movement(models.Model):
     decided_at = models.DateTimeField(null=True)
     decision_reason = models.CharField(max_length=200, blank=True)
     transfer = models.OneToOneField("billing.Transfer", null=True, on_delete=models.PROTECT, related_name="+")
+    # The invoice that it was booked for.
+    invoice = models.ForeignKey("billing.Invoice", null=True, on_delete=models.PROTECT, related_name="+")
 
     class Meta:
         verbose_name = "money movement"

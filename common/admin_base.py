@@ -149,6 +149,28 @@ class ReadOnlyModelAdmin(PlatformModelAdmin[_M]):
         return False
 
 
+class PanelModelAdmin(ReadOnlyModelAdmin[_M]):
+    """Base of pages that show tables below the fields of a row."""
+
+    change_form_outer_after_template = "common/admin/panels.html"
+
+    def read_panels(self, row: _M) -> Sequence[Panel]:
+        """Return the tables of a row's page."""
+        raise NotImplementedError
+
+    @override
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        row = self.get_object(request, object_id) if object_id else None
+        context = {} if row is None else {"panels": self.read_panels(row)}
+        return super().changeform_view(request, object_id, form_url, {**context, **(extra_context or {})})
+
+
 def page_action(
     *,
     description: str,

@@ -104,9 +104,9 @@ class LinesField(forms.CharField):
 
 
 class PercentField(forms.Field):
-    """A plain decimal percentage in the form, integer hundredths of a percent in Python."""
+    """A plain decimal percentage in the form, integer hundredths of a percent (or what `decimals` says) in Python."""
 
-    def __init__(self, *, min_points: int = 0, max_points: int, **kwargs: Any) -> None:
+    def __init__(self, *, min_points: int = 0, max_points: int, decimals: int = 2, **kwargs: Any) -> None:
         kwargs.setdefault(
             "widget",
             UnfoldAdminTextInputWidget(
@@ -117,10 +117,11 @@ class PercentField(forms.Field):
         super().__init__(**kwargs)
         self.min_points = min_points
         self.max_points = max_points
+        self.decimals = decimals
 
     @override
     def prepare_value(self, value: Any) -> Any:
-        return format_percent(value).removesuffix(" %") if isinstance(value, int) else value
+        return self._text(value).removesuffix(" %") if isinstance(value, int) else value
 
     @override
     def to_python(self, value: Any) -> int | None:
@@ -129,7 +130,7 @@ class PercentField(forms.Field):
         if isinstance(value, int):
             return value
         try:
-            return parse_percent(str(value))
+            return parse_percent(str(value), decimals=self.decimals)
         except ValueError as error:
             raise forms.ValidationError(f"{error}.", code="invalid") from None
 
@@ -138,5 +139,8 @@ class PercentField(forms.Field):
         super().validate(value)
         if value is not None and not self.min_points <= value <= self.max_points:
             raise forms.ValidationError(
-                f"Between {format_percent(self.min_points)} and {format_percent(self.max_points)}.", code="range"
+                f"Between {self._text(self.min_points)} and {self._text(self.max_points)}.", code="range"
             )
+
+    def _text(self, points: int) -> str:
+        return format_percent(points, decimals=self.decimals)

@@ -31,7 +31,7 @@ _LABELS = {
     Scope.JOBS_WRITE: "Submit and cancel jobs",
     Scope.MODELS_READ: "List the models it may use",
     Scope.USAGE_READ: "Read the customer's usage",
-    Scope.BILLING_READ: "Read the customer's balance and ledger",
+    Scope.BILLING_READ: "Read the customer's balance, ledger and invoices",
     Scope.KEYS_MANAGE: "List, make, rotate and revoke the customer's keys, none wider than itself",
 }
 

@@ -107,6 +107,27 @@ class Environment(BaseModel):
         description="Directory of the archives of old usage. Empty: archives in DATA_DIR.",
         json_schema_extra={"shown_default": ""},
     )
+    seller_name: str = Field(
+        default="Tollkeeper", min_length=1, max_length=200, description="Who issues the invoices: the legal name."
+    )
+    seller_address: str = Field(
+        default="", max_length=500, description="Its address on invoices; | divides lines: 1 Main St | 12345 Town."
+    )
+    seller_country: str = Field(default="", pattern=r"^$|^[A-Z]{2}$", description="Its country, ISO 3166-1: DE.")
+    seller_tax_id: str = Field(default="", max_length=40, description="Its VAT number or the like.")
+    seller_email: str = Field(default="", max_length=254, description="Where customers ask about invoices.")
+    seller_payment_details: str = Field(
+        default="", max_length=500, description="How invoices are paid, e.g. bank and IBAN; | divides lines."
+    )
+    invoice_series: str = Field(
+        default="INV",
+        pattern=r"^[A-Za-z0-9-]{1,20}$",
+        description="What numbers of invoices begin with; each series counts from 1 every year: INV-2026-00001.",
+    )
+    invoice_closing: Literal["off", "draft", "issue"] = Field(
+        default="off",
+        description="Close each month by itself, some hours after its end: as drafts, or issue the invoices as well.",
+    )
     drain_delay_seconds: float = Field(
         default=0,
         ge=0,

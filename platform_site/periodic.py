@@ -1,4 +1,4 @@
-"""What the server does from time to time beside serving: alerts, sums, closed hours, archiving, reconciliation.
+"""What the server does from time to time beside serving: alerts, sums, closed hours and months, archiving, proving.
 
 A thread of its own in the process that was started (the supervisor, where there is one) looks every few seconds which
 jobs are due; each is done by one process of all (`common.periodic`), in a thread with a connection of its own. What
@@ -22,6 +22,7 @@ from django.db import connections
 
 from billing.alerts import notice_alerts, send_alerts
 from billing.alerts.noticing import read_policy
+from billing.invoicing.months import close_due_months
 from billing.postings import post_hours
 from billing.usage_days import roll_up_usage
 from common.money import format_usd
@@ -80,6 +81,17 @@ def post_closed_hours(_stopping: threading.Event) -> str:
     )
 
 
+def close_months(_stopping: threading.Event) -> str:
+    """Close months that are over, where settings ask for it."""
+    results = close_due_months()
+    problems = [closed for closed in results if closed.problem]
+    for closed in problems:
+        logger.warning("the month of customer %s was not closed: %s", closed.customer.public_id, closed.problem)
+    if problems:
+        raise JobFailed(f"{counted(len(problems), 'month')} of {len(results)} not closed: {problems[0].problem}")
+    return f"{counted(len(results), 'month')} closed."
+
+
 def run_command(name: str, stopping: threading.Event) -> str:
     """Run `manage.py name` and return the last line that it wrote.
 
@@ -126,6 +138,13 @@ JOBS = (
         # An hour is posted once it has been quiet for five minutes.
         schedule=Schedule(every=_HOUR, offset=timedelta(minutes=6)),
         run=post_closed_hours,
+    ),
+    Job(
+        name="months",
+        purpose="Closes months that are over into invoices, where INVOICE_CLOSING says so (manage.py close_period).",
+        schedule=Schedule(every=_HOUR, offset=timedelta(minutes=12)),
+        run=close_months,
+        is_wanted=lambda: settings.ENVIRONMENT.invoice_closing != "off",
     ),
     Job(
         name="reconciliation",

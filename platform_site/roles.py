@@ -69,7 +69,9 @@ ROLES = (
             "billing.priceversion": ("view", "add"),
             "billing.priceterms": ("view", "add"),
             "billing.exportschedule": _ALL,
+            # To close a month takes the right to add one, to issue, book payments and void that to change it.
             "billing.invoice": _EDIT,
+            "billing.billingprofile": _EDIT,
             "billing.creditnote": ("view", "add"),
         },
     ),

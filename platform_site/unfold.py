@@ -102,6 +102,8 @@ _NAVIGATION = [
     {
         "title": "Money",
         "items": [
+            _item("Invoices", "request_quote", "billing.invoice"),
+            _item("Billing profiles", "contact_mail", "billing.billingprofile"),
             _item("Movements", "payments", "billing.movement"),
             _item("Transfers", "receipt_long", "billing.transfer"),
             _item("Accounts", "account_balance_wallet", "billing.account"),

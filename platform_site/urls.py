@@ -10,6 +10,7 @@ from gateway.rest.estimates import EstimateView
 from gateway.rest.exports import ExportManifestView, ExportView
 from gateway.rest.features import FeatureListView
 from gateway.rest.forecast import ForecastView
+from gateway.rest.invoices import InvoiceListView, InvoicePdfView, InvoiceView
 from gateway.rest.keys import KeyListView, KeyRevocationView, KeyRotationView, KeyUsageView, KeyView
 from gateway.rest.limits import LimitListView
 from gateway.rest.prompt_catalogue import PromptListView, PromptView
@@ -46,6 +47,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("v1/spend", SpendView.as_view()),
     path("v1/forecast", ForecastView.as_view()),
     path("v1/statement", StatementView.as_view()),
+    path("v1/invoices", InvoiceListView.as_view()),
+    path("v1/invoices/<slug:number>", InvoiceView.as_view()),
+    path("v1/invoices/<slug:number>/pdf", InvoicePdfView.as_view()),
     path("v1/exports", ExportView.as_view()),
     path("v1/exports/<slug:export_id>", ExportManifestView.as_view()),
     path("v1/limits", LimitListView.as_view()),

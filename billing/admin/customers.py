@@ -5,7 +5,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponseBase
-from django.shortcuts import get_object_or_404
+from django.shortcuts import get_object_or_404, redirect
 from django.utils.safestring import SafeString
 from typing_extensions import override
 from unfold.enums import ActionVariant
@@ -15,22 +15,25 @@ from billing.admin.display import USAGE_HEADERS, usage_row
 from billing.admin.money_pages import run_grant_page, run_movement_page
 from billing.admin.statement_page import planned_panels, show_statement
 from billing.funds import Funds, read_funds
+from billing.invoice_models import BillingProfile, Invoice
+from billing.invoicing.document import NANO_PER_CENT
 from billing.models import UsageRecord
 from billing.money_models import Movement, MovementStatus
 from common.admin_base import page_action, page_facts
-from common.admin_display import admin_url, money, utc
+from common.admin_display import admin_link, admin_url, money, utc
 from common.admin_pages import Panel
 from common.money import format_usd
 from keys.admin.customers import CustomerAdmin
 from keys.models import Customer
 
 _RECENT_CALLS = 20
+_RECENT_INVOICES = 6
 
 
 @admin.register(Customer)
 class FundedCustomerAdmin(CustomerAdmin):
     list_display = ("name", "plan", "status_badge", "available", "held", "email", "created")
-    actions_detail = ("grant_credit", "move_money", "statement", *CustomerAdmin.actions_detail)
+    actions_detail = ("grant_credit", "move_money", "statement", "billing_profile", *CustomerAdmin.actions_detail)
     change_form_outer_before_template = "billing/admin/customer_balance.html"  # type: ignore[assignment]
 
     @override
@@ -51,7 +54,13 @@ class FundedCustomerAdmin(CustomerAdmin):
         funds = read_funds(customer.pk)
         return {
             **context,
-            "panels": [*_grants_panels(funds), *planned_panels(funds), _calls_panel(customer), *context["panels"]],
+            "panels": [
+                *_grants_panels(funds),
+                *planned_panels(funds),
+                _calls_panel(customer),
+                _invoices_panel(customer),
+                *context["panels"],
+            ],
             "balance": {
                 "prepaid": format_usd(max(0, funds.prepaid_nanousd)),
                 "granted": format_usd(funds.granted_nanousd),
@@ -91,6 +100,37 @@ class FundedCustomerAdmin(CustomerAdmin):
     @page_action(description="Statement", url_path="statement", icon="receipt_long", permission="statement")
     def statement(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         return show_statement(self, request, get_object_or_404(Customer, pk=object_id))
+
+    def has_profile_permission(self, request: HttpRequest, object_id: object = None) -> bool:
+        return request.user.has_perm("billing.change_billingprofile")
+
+    @page_action(description="Billing profile", url_path="billing-profile", icon="contact_mail", permission="profile")
+    def billing_profile(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
+        found = BillingProfile.objects.filter(customer_id=object_id).values_list("pk", flat=True).first()
+        if found is None:
+            return redirect(f"{admin_url('billing.billingprofile', 'add')}?customer={int(object_id)}")
+        return redirect(admin_url("billing.billingprofile", "change", found))
+
+
+def _invoices_panel(customer: Customer) -> Panel:
+    invoices = Invoice.objects.filter(customer=customer).order_by("-id")[:_RECENT_INVOICES]
+    return Panel(
+        title="Invoices",
+        headers=("Invoice", "Month", "State", "Due (USD)", "Paid (USD)"),
+        rows=[
+            (
+                admin_link("billing.invoice", invoice.pk, invoice),
+                invoice.month,
+                invoice.get_status_display(),
+                money(invoice.due_cents * NANO_PER_CENT),
+                money(invoice.paid_cents * NANO_PER_CENT),
+            )
+            for invoice in invoices
+        ],
+        empty="None yet. Close a month under Money > Invoices.",
+        link_url=f"{admin_url('billing.invoice', 'changelist')}?customer__id__exact={customer.pk}",
+        link_text="In the list",
+    )
 
 
 def _balance_of(customer: Customer) -> Balance:

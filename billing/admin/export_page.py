@@ -20,6 +20,7 @@ from keys.models import Customer
 _PERMISSIONS: Mapping[str, str] = {
     ExportDataset.USAGE: "billing.view_usagerecord",
     ExportDataset.LEDGER: "billing.view_transfer",
+    ExportDataset.INVOICES: "billing.view_invoice",
 }
 
 
@@ -30,8 +31,8 @@ class PeriodForm(forms.Form):
     format = forms.ChoiceField(
         choices=ExportFormat.choices,
         widget=UnfoldAdminRadioSelectWidget(),
-        help_text="FOCUS is for usage, beancount for the ledger; the others hold both. Excel is for reading, "
-        "the others are exact to the last digit and the same in every run.",
+        help_text="FOCUS is for usage, beancount for the ledger, CloudEvents for both; the others hold all. "
+        "Excel is for reading, the others are exact to the last digit and the same in every run.",
     )
     first_day = forms.DateField(widget=UnfoldAdminSingleDateWidget(), help_text="UTC, included.")
     last_day = forms.DateField(widget=UnfoldAdminSingleDateWidget(), help_text="UTC, included.")

@@ -9,7 +9,7 @@ from typing_extensions import override
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 
 from billing.finance_models import ReconciliationKind, ReconciliationRun
-from common.admin_base import ReadOnlyModelAdmin
+from common.admin_base import PanelModelAdmin
 from common.admin_display import badge, code, utc_column
 from common.admin_pages import Panel
 
@@ -17,13 +17,12 @@ _MOST_LISTED = 200
 
 
 @admin.register(ReconciliationRun)
-class ReconciliationRunAdmin(ReadOnlyModelAdmin[ReconciliationRun]):
+class ReconciliationRunAdmin(PanelModelAdmin[ReconciliationRun]):
     list_display = ("created", "what", "result", "differences", "seconds")
     list_display_links = ("created",)
     list_filter = (("kind", ChoicesDropdownFilter),)
     ordering = ("-created_at", "-id")
     list_before_template = "billing/admin/reconciliation_note.html"  # type: ignore[assignment]
-    change_form_outer_after_template = "keys/admin/limits_after.html"  # type: ignore[assignment]
     fields = ("created", "what", "result", "differences", "seconds", "digest")
 
     created = utc_column("created_at", "Time (UTC)", zone="")
@@ -56,16 +55,8 @@ class ReconciliationRunAdmin(ReadOnlyModelAdmin[ReconciliationRun]):
         return super().changelist_view(request, {"last_run": last, **(extra_context or {})})
 
     @override
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> Any:
-        run = self.get_object(request, object_id) if object_id else None
-        context = {"panels": _panels(run)} if isinstance(run, ReconciliationRun) else {}
-        return super().changeform_view(request, object_id, form_url, {**context, **(extra_context or {})})
+    def read_panels(self, row: ReconciliationRun) -> list[Panel]:
+        return _panels(row)
 
 
 def _panels(run: ReconciliationRun) -> list[Panel]:

@@ -25,6 +25,7 @@ _PLATFORM_KINDS = {
     AccountKind.REVENUE: ("Revenue", 1, "What calls were charged, minus credit notes and what waits in suspense."),
     AccountKind.SUSPENSE: ("Suspense", 1, "Charged, but estimated or flagged: set aside until somebody looks at it."),
     AccountKind.PROVIDER_COST: ("Provider cost", -1, "What the calls cost us at the providers, posted hour by hour."),
+    AccountKind.TAX: ("Tax", 1, "Asked for on invoices, to be passed on to the tax office."),
     AccountKind.PROVIDER_PAYABLE: ("Owed to providers", 1, "The other side of the provider cost: their bills to come."),
 }
 

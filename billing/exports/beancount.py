@@ -42,6 +42,7 @@ _ROOTS = {
     AccountKind.SUSPENSE.value: "Income",
     AccountKind.PROVIDER_COST.value: "Expenses",
     AccountKind.PROVIDER_PAYABLE.value: "Liabilities",
+    AccountKind.TAX.value: "Liabilities",
 }
 # Per account what it received less what it gave, of transfers before a moment.
 _BALANCES = """

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from billing.export_models import ExportDataset
 from billing.exports.columns import Column, ColumnKind, declare, declare_amounts
+from billing.invoicing.document import NANO_PER_CENT
 from billing.models import Hold
 from billing.tokens import TOKEN_CLASSES
 from common.clock import to_us
@@ -99,7 +100,7 @@ def _account(name: str, alias: str) -> Column:
         name=name,
         sql=f"{alias}.code",
         kind=_TEXT,
-        customer_sql=f"CASE {alias}.kind WHEN 'customer' THEN 'customer' ELSE {alias}.code END",
+        customer_sql=f"CASE WHEN {alias}.kind IN ('customer', 'receivable') THEN {alias}.kind ELSE {alias}.code END",
     )
 
 
@@ -129,4 +130,52 @@ _LEDGER = Dataset(
     ),
 )
 
-DATASETS: dict[str, Dataset] = {dataset.name.value: dataset for dataset in (_USAGE, _LEDGER)}
+
+def _signed(name: str, sql: str) -> tuple[Column, ...]:
+    signed = f"e.sign * {sql}"
+    return (
+        Column(name=f"{name}_usd", sql=signed, kind=ColumnKind.USD),
+        Column(name=f"{name}_nanousd", sql=signed, kind=_INTEGER),
+    )
+
+
+# What can change later of an invoice is its state, so a row is what happened: an issue, and a void with the same
+# amounts below zero. The sums of a range are then what was asked for in it; payments are in the ledger.
+_INVOICES = Dataset(
+    name=ExportDataset.INVOICES,
+    tables="(SELECT 2 * id AS id, issued_at AS moment, 'issued' AS event, 1 AS sign, id AS invoice_id"
+    " FROM billing_invoice WHERE issued_at IS NOT NULL UNION ALL"
+    " SELECT 2 * id + 1, voided_at, 'voided', -1, id FROM billing_invoice WHERE voided_at IS NOT NULL) e"
+    " LEFT JOIN billing_invoice i ON i.id = e.invoice_id LEFT JOIN keys_customer c ON c.id = i.customer_id"
+    " LEFT JOIN billing_invoice r ON r.id = i.replaces_id",
+    moment="e.moment",
+    id="e.id",
+    total="due_nanousd",
+    customer_condition="i.customer_id = %s",
+    has_open_rows=_never,
+    columns=(
+        *declare("e", _INTEGER, "id"),
+        Column(name="booked_at", sql="e.moment", kind=_MOMENT),
+        *declare("e", _TEXT, "event"),
+        *declare("i", _TEXT, "number"),
+        Column(name="customer_id", sql="c.public_id", kind=_TEXT),
+        # As the invoice keeps them, not as they may be called now.
+        *(
+            Column(name=f"customer_{name}", sql=f"i.buyer ->> '{name}'", kind=_TEXT)
+            for name in ("legal_name", "country", "tax_id")
+        ),
+        *declare("i", _TEXT, "month", "time_zone"),
+        *declare("i", _MOMENT, "period_start", "period_end", "issued_at"),
+        Column(name="due_on", sql="CAST(i.due_on AS text)", kind=_TEXT),
+        Column(name="replaces", sql="r.number", kind=_TEXT),
+        *(
+            column
+            for name in ("usage", "granted", "prepaid", "net", "carried", "tax", "total")
+            for column in _signed(name, f"i.{name}_nanousd")
+        ),
+        *declare("i", _INTEGER, "tax_millionths"),
+        *_signed("due", f"i.due_cents * {NANO_PER_CENT}"),
+    ),
+)
+
+DATASETS: dict[str, Dataset] = {dataset.name.value: dataset for dataset in (_USAGE, _LEDGER, _INVOICES)}

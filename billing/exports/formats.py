@@ -83,6 +83,7 @@ FORMATS: dict[str, Format] = {
             suffix="cloudevents.jsonl",
             media_type="application/jsonl",
             write=write_cloud_events,
+            datasets=_USAGE | _LEDGER,
         ),
         Format(
             name=ExportFormat.BEANCOUNT,

@@ -31,9 +31,11 @@ class LineKind(StrEnum):
     REQUESTS = "requests"
     # All calls of a model; the amount is what rounding each of them to the nano-dollar has added or taken.
     CALLS = "calls"
+    # Answers that another call had fetched; the part of their price that they cost.
+    REUSED = "reused"
     # Calls of which only sums are left, because they have been archived.
     ARCHIVED = "archived"
-    # What calls cost beyond what was held for them, and nobody pays.
+    # What calls cost and nobody pays: beyond what was held for them, of test keys, or free by a rule.
     UNCHARGED = "uncharged"
     # Calls of earlier months that no invoice has asked for yet; below zero: that another invoice has asked for too.
     LATE = "late"
@@ -68,6 +70,9 @@ class InvoiceLine:
     # Per million tokens, or per call; None where many prices are in one line.
     rate_nanousd: int | None = None
     amount_nanousd: int = 0
+    # Ids of the price version and of the terms whose markup is in the rate, where the line has one price.
+    price_version: int | None = None
+    price_terms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from django.db import connection, transaction
 from billing.reconciliation.archive_checks import check_archives, check_usage_days
 from billing.reconciliation.export_checks import check_exports
 from billing.reconciliation.grant_checks import check_grants
+from billing.reconciliation.invoice_checks import check_invoices
 from billing.reconciliation.ledger_checks import check_accounts, check_holds, check_resolutions, check_triggers
 from billing.reconciliation.limit_checks import check_limits
 from billing.reconciliation.report import Report
@@ -25,6 +26,7 @@ _CHECKS = (
     check_archives,
     check_usage_days,
     check_limits,
+    check_invoices,
     check_exports,
 )
 

@@ -84,7 +84,7 @@ class ModelAdmin(PlatformModelAdmin[Model]):
     ordering = ("name", "id")
     inlines = (DeploymentInline,)
     actions_detail = ("show_plan", "publish_price", "purge_answers")
-    change_form_outer_after_template = "gateway/admin/panels.html"  # type: ignore[assignment]
+    change_form_outer_after_template = "common/admin/panels.html"  # type: ignore[assignment]
     readonly_fields = ("readiness", "price_in_force")
     fieldsets = (
         (None, {"fields": ("name", "description", "is_active", "readiness", "price_in_force")}),

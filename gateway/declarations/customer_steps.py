@@ -3,16 +3,18 @@
 from dataclasses import replace
 
 from billing.accounts import get_balance
+from billing.invoicing.parties import read_profile
 from billing.ledger import grant_credit
 from billing.models import Transfer
 from billing.money import Order, order_movement
 from billing.money_models import Movement, MovementKind
 from common.errors import TollkeeperError
+from common.percents import format_percent
 from gateway.declarations.application import ACTOR, AUTHOR, Application, EntryRefused
 from gateway.declarations.changes import FieldChange, Wanted, assign, show_usd
 from gateway.declarations.price_steps import apply_terms
 from gateway.declarations.reading import Declared
-from gateway.declarations.schema import CreditEntry, CustomerEntry, GrantEntry, Limits, PlanEntry
+from gateway.declarations.schema import BillingEntry, CreditEntry, CustomerEntry, GrantEntry, Limits, PlanEntry
 from keys.customers import create_customer
 from keys.models import Customer, Plan
 
@@ -89,10 +91,16 @@ def apply_customer(application: Application, declared: Declared) -> None:
         application.log.updated("customer", entry.name, changes)
     if "prices" in entry.model_fields_set:
         apply_terms(application, entry.prices, name=f"of {entry.name}", customer_id=row.pk)
+    _give_money(application, row, entry)
+    if entry.billing is not None:
+        _apply_profile(application, row, entry.billing)
+
+
+def _give_money(application: Application, customer: Customer, entry: CustomerEntry) -> None:
     if entry.credit is not None:
-        _grant(application, row, entry.credit)
+        _grant(application, customer, entry.credit)
     for position, grant in enumerate(entry.grants):
-        _give(application, row, grant, position)
+        _give(application, customer, grant, position)
 
 
 def _set_credit_limit(customer: Customer, amount_nanousd: int | None) -> list[FieldChange]:
@@ -140,6 +148,30 @@ def _book(order: Order, *location: str | int) -> None:
         order_movement(order)
     except TollkeeperError as error:
         raise EntryRefused(error.message, *location) from error
+
+
+def _apply_profile(application: Application, customer: Customer, entry: BillingEntry) -> None:
+    """Create or change a customer's billing profile."""
+    row = read_profile(customer)
+    is_new = row.pk is None
+    wanted = [
+        Wanted(field=name, column=name, value=getattr(entry, name))
+        for name in sorted(entry.model_fields_set - {"tax_percent"})
+    ]
+    if "tax_percent" in entry.model_fields_set:
+        wanted.append(Wanted(field="tax_percent", column="tax_millionths", value=entry.tax_percent, show=_percent))
+    changes = assign(row, wanted)
+    if is_new or changes:
+        row.save()
+        application.record(row, changes, is_new=is_new)
+    if is_new:
+        application.log.created("billing profile", f"of {customer.name}", changes)
+    else:
+        application.log.updated("billing profile", f"of {customer.name}", changes)
+
+
+def _percent(value: object) -> str:
+    return format_percent(value, decimals=4) if isinstance(value, int) else str(value)
 
 
 def _grant(application: Application, customer: Customer, credit: CreditEntry) -> None:

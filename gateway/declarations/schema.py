@@ -6,12 +6,14 @@ A field that is left out keeps what is in the database (or, for something new, i
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
+from zoneinfo import available_timezones
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from billing.bands import MAX_RATE_NANOUSD
+from billing.invoice_models import MOST_PAYMENT_DAYS, WHOLE_MILLIONTHS
 from billing.models import MarkupBasis
 from billing.terms import MAX_MARKUP_BASIS_POINTS
 from billing.tokens import TOKEN_CLASSES
@@ -46,10 +48,20 @@ def _check_rate(amount: int) -> int:
     return amount
 
 
-def _parse_percent(value: object) -> object:
+def _parse_percent(value: object, *, decimals: int = 2) -> object:
     # A number of YAML as well: 12.5 is what people write, and its text is exact.
     if isinstance(value, str | int | float) and not isinstance(value, bool):
-        return parse_percent(str(value))
+        return parse_percent(str(value), decimals=decimals)
+    return value
+
+
+def _parse_tax(value: object) -> object:
+    return _parse_percent(value, decimals=4)
+
+
+def _check_time_zone(value: str) -> str:
+    if value not in available_timezones():
+        raise ValueError("is no time zone; write an IANA name such as Europe/Berlin or UTC")
     return value
 
 
@@ -101,6 +113,8 @@ RateUsd = Annotated[int, BeforeValidator(_parse_amount), AfterValidator(_check_r
 # In hundredths of a percent.
 Discount = Annotated[int, BeforeValidator(_parse_percent), Field(ge=0, le=10_000)]
 Markup = Annotated[int, BeforeValidator(_parse_percent), Field(ge=-10_000, le=MAX_MARKUP_BASIS_POINTS)]
+# In millionths.
+Tax = Annotated[int, BeforeValidator(_parse_tax), Field(ge=0, le=WHOLE_MILLIONTHS)]
 Moment = Annotated[datetime, BeforeValidator(_parse_moment)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Tokens = Annotated[int, Field(gt=0, le=2**31 - 1)]
@@ -289,6 +303,19 @@ class GrantEntry(Entry):
     priority: Annotated[int, Field(ge=0, le=32_767)] = 100
 
 
+class BillingEntry(Entry):
+    """To whom invoices go, by which calendar and tax; see `billing.BillingProfile`."""
+
+    legal_name: Annotated[str, Field(max_length=200)] = ""
+    address: Annotated[str, Field(max_length=500)] = ""
+    country: Annotated[str, Field(pattern=r"^$|^[A-Z]{2}$")] = ""
+    tax_id: Annotated[str, Field(max_length=40)] = ""
+    tax_percent: Tax = 0
+    time_zone: Annotated[str, AfterValidator(_check_time_zone)] = "UTC"
+    payment_days: Annotated[int, Field(ge=0, le=MOST_PAYMENT_DAYS)] = 30
+    email: Annotated[str, AfterValidator(_check_email)] = ""
+
+
 class CustomerEntry(Entry):
     name: Annotated[str, Field(min_length=1, max_length=120)]
     plan: str | None = None
@@ -301,6 +328,7 @@ class CustomerEntry(Entry):
     grants: list[GrantEntry] = []
     # How far the wallet may be spent below zero; 0 makes the customer prepaid only.
     credit_limit_usd: Usd | None = None
+    billing: BillingEntry | None = None
 
 
 class KeyEntry(Entry):

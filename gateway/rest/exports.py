@@ -1,4 +1,4 @@
-"""GET /v1/exports: a customer's own usage and ledger as files, and what was in a file that it got."""
+"""GET /v1/exports: a customer's own usage, ledger and invoices as files, and what was in a file that it got."""
 
 from typing import Any
 
@@ -25,10 +25,16 @@ from keys.errors import InsufficientScope
 from keys.principals import Principal
 from keys.scopes import Scope
 
-_SCOPES = {ExportDataset.USAGE.value: Scope.USAGE_READ, ExportDataset.LEDGER.value: Scope.BILLING_READ}
+_SCOPES = {
+    ExportDataset.USAGE.value: Scope.USAGE_READ,
+    ExportDataset.LEDGER.value: Scope.BILLING_READ,
+    ExportDataset.INVOICES.value: Scope.BILLING_READ,
+}
 _FORMATS_OF_CUSTOMERS = [name for name, each in FORMATS.items() if each.is_of_one_customer]
 _PARAMETERS = [
-    OpenApiParameter("dataset", str, enum=list(DATASETS), default="usage", description="Calls, or movements of money."),
+    OpenApiParameter(
+        "dataset", str, enum=list(DATASETS), default="usage", description="Calls, movements of money, or invoices."
+    ),
     OpenApiParameter("format", str, enum=_FORMATS_OF_CUSTOMERS, default="csv"),
     OpenApiParameter(
         "from", str, required=True, description="First moment, an ISO date or date-time, UTC unless it says so."
@@ -77,7 +83,7 @@ class ExportView(CustomerView):
 
     @extend_schema(
         operation_id="export",
-        summary="Usage or ledger as a file",
+        summary="Usage, ledger or invoices as a file",
         tags=["billing"],
         parameters=[*_PARAMETERS, _EXPORT_ID],
         responses={
@@ -86,7 +92,7 @@ class ExportView(CustomerView):
         },
     )
     def get(self, request: Request) -> StreamingHttpResponse:
-        """Return the customer's own rows of a range of time; `dataset=ledger` needs `billing:read` instead."""
+        """Return the customer's own rows of a range of time; `ledger` and `invoices` need `billing:read`."""
         principal = principal_of(request)
         order = _read_order(request, principal)
         download = start_download(order)

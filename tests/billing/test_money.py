@@ -14,10 +14,8 @@ from billing.models import AccountKind, Transfer
 from billing.money import (
     Order,
     approve_movement,
-    move_from_receivable,
-    move_to_receivable,
+    book_for_invoice,
     order_movement,
-    receive_payment,
     reject_movement,
 )
 from billing.money_models import Movement, MovementKind, MovementStatus
@@ -79,20 +77,31 @@ def test_example_postpaid_from_call_to_paid_invoice() -> None:
     assert (funds.owed_nanousd, funds.available_nanousd) == (parse_usd("40"), parse_usd("10"))
     assert isinstance(spend(call, "10.01"), Refused)
 
-    invoice: dict[str, Any] = {"customer_id": call.customer_id, "reason": "invoice 7", "author": "ann"}
+    def book(kind: MovementKind, usd: str, reference: str) -> None:
+        book_for_invoice(
+            Order(
+                kind=kind,
+                customer_id=call.customer_id,
+                amount_nanousd=parse_usd(usd),
+                reason="invoice 7",
+                author="ann",
+                reference=reference,
+            )
+        )
+
     with pytest.raises(AmountInvalid):
-        move_to_receivable(amount_nanousd=parse_usd("40.01"), reference="inv-7", **invoice)
-    move_to_receivable(amount_nanousd=parse_usd("40"), reference="inv-7", **invoice)
+        book(MovementKind.INVOICED, "40.01", "inv-7")
+    book(MovementKind.INVOICED, "40", "inv-7")
     funds = read_funds(call.customer_id)
     assert (funds.owed_nanousd, funds.receivable_nanousd) == (0, parse_usd("40"))
     assert funds.available_nanousd == parse_usd("50")
 
-    move_from_receivable(amount_nanousd=parse_usd("40"), reference="inv-7-void", **invoice)
+    book(MovementKind.UNINVOICED, "40", "inv-7-void")
     assert read_funds(call.customer_id).owed_nanousd == parse_usd("40")
-    move_to_receivable(amount_nanousd=parse_usd("40"), reference="inv-8", **invoice)
+    book(MovementKind.INVOICED, "40", "inv-8")
     with pytest.raises(AmountInvalid):
-        receive_payment(amount_nanousd=parse_usd("41"), reference="bank-1", **invoice)
-    receive_payment(amount_nanousd=parse_usd("40"), reference="bank-1", **invoice)
+        book(MovementKind.PAYMENT, "41", "bank-1")
+    book(MovementKind.PAYMENT, "40", "bank-1")
     assert read_funds(call.customer_id).receivable_nanousd == 0
     assert in_platform(AccountKind.CASH) == -parse_usd("40")
 

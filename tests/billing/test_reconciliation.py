@@ -121,6 +121,7 @@ def test_sound_books_have_no_difference(scene: Scene) -> None:
         "archives": 0,
         "usage days": 0,
         "grants": 0,
+        "invoices": 0,
         "exports": 0,
         "triggers": len(append_only.append_only_tables()),
     }

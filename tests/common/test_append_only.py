@@ -129,6 +129,8 @@ def test_the_protected_tables_are_ledger_usage_prices_the_audit_trail_and_what_w
         "billing_allocation",
         "billing_exportrun",
         "billing_grant",
+        "billing_invoice",
+        "billing_invoiceitem",
         "billing_priceterms",
         "billing_priceversion",
         "billing_reconciliationrun",

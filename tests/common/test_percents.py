@@ -24,3 +24,8 @@ def test_what_is_no_percentage_is_refused(text: str) -> None:
 def test_every_percentage_survives_being_text(points: int) -> None:
     assert parse_percent(format_percent(points)) == points
     assert parse_percent(format_percent(points, with_sign=True)) == points
+
+
+def test_taxes_have_four_decimals() -> None:
+    assert parse_percent("8.875", decimals=4) == 88_750
+    assert format_percent(88_750, decimals=4) == "8.875 %"

@@ -14,6 +14,7 @@ from pytest_django.fixtures import Settings
 from bench.product import declare_bench_catalogue, find_issued_key
 from billing.accounts import get_balance
 from billing.funds import read_funds
+from billing.invoice_models import BillingProfile
 from billing.models import PriceVersion, Transfer
 from gateway.declarations.applying import apply_declarations
 from gateway.declarations.changes import Applied
@@ -22,7 +23,7 @@ from gateway.models import Deployment, Model, Upstream
 from gateway.readiness import find_callable_models
 from gateway.secrets import decrypt_secret
 from keys.issuing import revoke_key, rotate_key
-from keys.models import ApiKey, Customer, KeyEnvironment, Plan
+from keys.models import ApiKey, AuditEvent, Customer, KeyEnvironment, Plan
 from keys.tokens import make_token
 from tests.factories import find_principal, make_customer, make_key, make_model, make_plan, make_upstream
 
@@ -107,6 +108,19 @@ def test_the_benchmark_declares_itself_in_this_format() -> None:
         out.write(issued.token)
     assert find_principal(find_issued_key(out.getvalue())).key_limits.concurrency == 100_000
     assert find_callable_models() == ["bench-json", "bench-stream"]
+
+
+def test_a_billing_profile_is_declared_and_changed() -> None:
+    make_plan()
+    plan = Plan.objects.get().slug
+    text = "customers: [{{name: Acme, plan: {}, billing: {{tax_percent: {}, time_zone: Asia/Tokyo}}}}]"
+    assert "+ billing profile of Acme" in changed(apply(text.format(plan, "8.875")))
+    assert BillingProfile.objects.get().tax_millionths == 88_750
+    (change,) = apply(text.format(plan, "19")).changes
+    assert [(f.field, f.old, f.new) for f in change.fields] == [("tax_percent", "8.875 %", "19 %")]
+    assert AuditEvent.objects.filter(object_kind="billing.billingprofile").count() == 2
+    assert problems(text.format(plan, "101"))[0][1] == "customers[0].billing.tax_percent"
+    assert problems(text.format(plan, "1").replace("Asia/Tokyo", "Mars"))[0][1] == "customers[0].billing.time_zone"
 
 
 # ---- changes

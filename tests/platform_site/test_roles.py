@@ -16,6 +16,7 @@ from billing.alerts import AlertPolicy, notice_alerts
 from billing.export_models import ExportSchedule
 from billing.exports.running import compute_figures, record_run
 from billing.finance_models import UsageArchive
+from billing.invoice_models import BillingProfile, Invoice
 from billing.models import Account, Transfer
 from billing.money import Order, order_movement
 from billing.money_models import MovementKind
@@ -45,6 +46,7 @@ _MONEY = {
     *("billing.account", "billing.hold", "billing.movement", "billing.transfer", "billing.usagerecord"),
     *("billing.priceversion", "billing.priceterms", "billing.exportrun", "billing.exportschedule"),
     *("billing.alert", "billing.usagearchive", "billing.reconciliationrun"),
+    *("billing.invoice", "billing.billingprofile"),
 }
 _KEYS = {"keys.apikey", "keys.customer", "keys.plan"}
 _FLAGS = {"keys.featurerule"}
@@ -63,11 +65,14 @@ VIEWS = {
 }
 ADDS = {
     "Operator": {"keys.apikey", "keys.customer", "keys.plan", "gateway.cachepurge", *_FLAGS, *_CATALOGUE},
-    "Finance": {"billing.priceversion", "billing.priceterms", "billing.exportschedule"},
+    "Finance": {
+        *("billing.priceversion", "billing.priceterms", "billing.exportschedule"),
+        "billing.billingprofile",
+    },
 }
 CHANGES = {
     "Operator": {"keys.apikey", "keys.customer", "keys.plan", *_CATALOGUE},
-    "Finance": {"billing.exportschedule"},
+    "Finance": {"billing.exportschedule", "billing.billingprofile"},
 }
 DELETES = {"Operator": {"keys.plan", *_CATALOGUE}, "Finance": {"billing.exportschedule"}}
 # Pages of parts that the matrix does not speak of yet: the prompts of their own editors.
@@ -153,6 +158,19 @@ def fill() -> None:
     UsageArchive.objects.create(
         day=day, starts_at=day, ends_at=day + timedelta(days=1), highest_id=0, created_at=day, **figures
     )
+    BillingProfile.objects.create(customer_id=call.customer_id)
+    Invoice.objects.create(
+        customer_id=call.customer_id,
+        month="2026-11",
+        standing_month="2026-11",
+        status="draft",
+        time_zone="UTC",
+        period_start=day,
+        period_end=day + timedelta(days=30),
+        seller={"legal_name": "seller"},
+        buyer={"legal_name": "buyer"},
+        computed_at=day,
+    )
 
 
 @pytest.mark.parametrize("role", VIEWS)
@@ -197,6 +215,11 @@ def test_each_role_adds_changes_and_deletes_only_what_it_is_for(role: str) -> No
         ("gateway.upstream", "test-connection", {"Operator"}),
         ("gateway.guardpolicy", "try", {"Operator", "Auditor"}),
         ("gateway.guarddecision", "mark", {"Operator"}),
+        ("billing.invoice", "issue", {"Finance"}),
+        ("billing.invoice", "receive-payment", {"Finance"}),
+        ("billing.invoice", "void", {"Finance"}),
+        ("billing.invoice", "pdf", {"Operator", "Finance", "Auditor"}),
+        ("keys.customer", "billing-profile", {"Finance"}),
         ("auth.user", "reset-second-factor", set[str]()),
     ],
 )

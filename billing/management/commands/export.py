@@ -1,4 +1,4 @@
-"""`manage.py export usage|ledger`: a range of rows as a file, with its control figures on standard error."""
+"""`manage.py export usage|ledger|invoices`: a range of rows as a file, with its control figures on standard error."""
 
 import sys
 from argparse import ArgumentParser
@@ -22,7 +22,7 @@ _AUTHOR = "manage.py export"
 class Command(BaseCommand):
     """Streams the rows; a file appears whole or not at all, and each whole one is recorded."""
 
-    help = "Export usage or ledger rows of a range of time; formats and columns: docs/reference/exports.md."
+    help = "Export usage, ledger or invoice rows of a range of time; formats and columns: docs/reference/exports.md."
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -69,7 +69,7 @@ def test_one_customer_can_be_chosen(admin_client: Client) -> None:
         ({"first_day": "2026-12-01"}, "last_day"),
         ({"dataset": "ledger", "format": "focus"}, "format"),
         ({"dataset": "usage", "format": "beancount"}, "format"),
-        ({"dataset": "invoices"}, "dataset"),
+        ({"dataset": "jobs"}, "dataset"),
         ({"last_day": "soon"}, "last_day"),
     ],
 )

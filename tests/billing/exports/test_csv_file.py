@@ -117,13 +117,13 @@ def test_a_closed_range_gives_the_same_bytes(call: FundedCall) -> None:
     assert (text("usage"), text("ledger")) == first
 
 
-@pytest.mark.parametrize("dataset", list(DATASETS))
-def test_one_customers_rows_are_its_own(dataset: str) -> None:
+@pytest.mark.parametrize(("dataset", "count"), [("usage", 2), ("ledger", 5)])
+def test_one_customers_rows_are_its_own(dataset: str, count: int) -> None:
     mine, other = funded_call(), funded_call()
     for call in (mine, other, mine):
         settle_one(call, at=START)
     rows = parse(text(dataset, start=ALWAYS[0], end=ALWAYS[1], customer_id=mine.customer_id))
-    assert len(rows) == {"usage": 2, "ledger": 5}[dataset]
+    assert len(rows) == count
     assert {row["customer_id"] for row in rows} == {mine.principal.customer_public_id}
 
 

@@ -35,7 +35,7 @@ def test_what_is_no_moment_is_refused_with_its_parameter(text: str) -> None:
 
 def test_what_cannot_be_exported_is_refused_at_once() -> None:
     with pytest.raises(ExportInvalid, match="usage, ledger"):
-        make_selection("invoices", start=START, end=END)
+        make_selection("jobs", start=START, end=END)
     with pytest.raises(ExportInvalid, match="range is empty"):
         make_selection("usage", start=END, end=START)
     with pytest.raises(ExportInvalid, match="range is empty"):

@@ -105,7 +105,7 @@ def test_without_a_key_there_is_nothing(client: Client) -> None:
         ("from=soon&to=2026-11-01", "from", "invalid_export"),
         ("from=2026-11-01&to=9999-12-31T23:59:59-23:59", "to", "invalid_export"),
         ("from=2026-12-01&to=2026-11-01", "to", "invalid_export"),
-        (f"{NOVEMBER}&dataset=invoices", "dataset", "invalid_export"),
+        (f"{NOVEMBER}&dataset=jobs", "dataset", "invalid_export"),
         (f"{NOVEMBER}&format=pdf", "format", "invalid_export"),
         (f"{NOVEMBER}&dataset=ledger&format=focus", "format", "invalid_export"),
         (f"{NOVEMBER}&dataset=ledger&format=beancount", "format", "invalid_export"),

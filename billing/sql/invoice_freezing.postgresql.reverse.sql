@@ -1,0 +1,1 @@
+DROP FUNCTION IF EXISTS tollkeeper_refuse_invoice_change()
