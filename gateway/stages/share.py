@@ -172,7 +172,9 @@ def _take_result(flight: Flight, shared: SharedCall, joined: float) -> bytes | N
             exchange.cache_state = CacheState.MISS.value
         _take_over(exchange, found)
         flight.verdict, flight.output, flight.earlier = carried.verdict, carried.output, carried.earlier
-        flight.first_token, flight.upstream_seconds = carried.first_token, carried.upstream_seconds
+        # Of what was before it came, a member has seen and waited for nothing.
+        flight.first_token = max(carried.first_token, exchange.started) if carried.first_token else 0
+        flight.upstream_seconds = min(carried.upstream_seconds, perf_counter() - joined)
         flight.added_input_tokens, flight.transcript = carried.added_input_tokens, carried.transcript
     else:
         flight.upstream_seconds = perf_counter() - joined
@@ -188,7 +190,6 @@ def _take_result(flight: Flight, shared: SharedCall, joined: float) -> bytes | N
 
 def _take_over(exchange: Exchange, found: Exchange) -> None:
     exchange.plan, exchange.output = found.plan, found.output
-    # Whoever came later has not waited for what was before it.
     exchange.sent = max(found.sent, exchange.started) if found.sent else 0
     exchange.ended = max(found.ended, exchange.sent)
     exchange.first_token = exchange.first_token or found.first_token

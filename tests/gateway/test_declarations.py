@@ -370,6 +370,13 @@ WRONG: list[tuple[str, int, str, str]] = [
         "more than max_output_tokens",
     ),
     (
+        "models:\n- name: a\n  context_window: 5\n  max_output_tokens: 5\n  cache_limit_seconds: 5\n  cache_seconds: 6",
+        6,
+        "models[0].cache_seconds",
+        "more than cache_limit_seconds (5)",
+    ),
+    ("plans:\n- {slug: a, reused_price_percent: 101}", 2, "plans[0].reused_price_percent", "less than or equal to 100"),
+    (
         "models:\n- {name: a, context_window: 5, max_output_tokens: 5,\n   deployments: [{upstream: x}]}",
         3,
         "models[0].deployments[0].upstream",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
-from prompts.authoring import save_draft
+from prompts.authoring import save_draft, set_reuse
 from prompts.checks import read_checks
 from prompts.errors import PromptInvalid
 from prompts.files import read_file, write_file
@@ -33,7 +33,7 @@ def make_full(name: str = "mail") -> Prompt:
         allowed_overrides=("seed",),
         output_schema={"type": "object", "properties": {"zeta": {"type": "string"}, "alpha": {"type": "number"}}},
     )
-    prompt = make_prompt(name, content)
+    prompt = set_reuse(prompt_id=make_prompt(name, content).pk, seconds=0)
     checks = read_checks([{"kind": "max_cost_usd", "value": "0.002"}])
     save_test_case(prompt_id=prompt.pk, name="cheap", inputs={"name": "Ada"}, checks=checks, author="ada")
     return prompt
