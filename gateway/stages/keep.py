@@ -21,7 +21,8 @@ def keep_stream(flight: Flight) -> None:
     is_wanted = exchange.is_resumable
     if is_wanted is None:
         is_wanted = principal.has_feature(RESUMABLE_STREAMS, flight.runtime.clerk.now_us)
-    if not is_wanted or not streams.is_on:
+    # The platform's own calls have nobody who could come back.
+    if not is_wanted or not streams.is_on or exchange.operation.is_free:
         return
     form = Form.MESSAGES if exchange.always_streams else Form.EVENTS
     exchange.kept = streams.open(

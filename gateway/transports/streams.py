@@ -70,7 +70,7 @@ async def serve_stream(scope: Scope, receive: Receive, send: Send) -> None:
         return
     await sink.send_head(200, f"{SSE_LINES}{lines}{stream_line(stream_id)}", more=True)
     reading = start_following(source, _relay(source, sink, request_id), f"{request_id} reads {stream_id}")
-    await _until_either(reading, receive)
+    await _until_either(reading, source, receive)
 
 
 async def admit_reader(
@@ -118,12 +118,13 @@ async def _relay(source: EventSource, sink: HttpSink, request_id: str) -> None:
         await sink.put_frame(b"", more=False)
 
 
-async def _until_either(reading: "asyncio.Task[None]", receive: Receive) -> None:
+async def _until_either(reading: "asyncio.Task[None]", source: EventSource, receive: Receive) -> None:
     """Return when the stream has been read, or its reader has left."""
     leaving = asyncio.create_task(_wait_for_disconnect(receive))
     try:
         await asyncio.wait({reading, leaving}, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        source.close()
         for task in (reading, leaving):
             task.cancel()
         await asyncio.gather(reading, leaving, return_exceptions=True)

@@ -137,10 +137,10 @@ async def test_with_nobody_reading_a_call_ends_after_a_while_where_that_stops_it
     streams = make_streams(away=0)
     stopping, draining, read = CallControl(), CallControl(), CallControl()
     draining.stops_when_client_leaves = False
-    for number, control in enumerate((stopping, draining, read)):
-        stream = streams.open(label(f"req_{number}"), control)
+    for number, control in enumerate((stopping, draining)):
+        streams.open(label(f"req_of_{number}"), control)
         assert control.outlives_client
-    reader = stream.attach(-1)
+    reader = streams.open(label(), read).attach(-1)
     await _let_timers_run()
     assert (stopping.reason, draining.reason, read.reason) == (StopReason.CLIENT_LEFT, None, None)
     reader.close()
