@@ -5,11 +5,12 @@ from urllib.parse import parse_qs
 
 import orjson
 from channels.db import database_sync_to_async
+from django.db import DatabaseError
 
 from common.errors import AuthenticationFailed, TollkeeperError
 from common.ids import make_id
 from gateway.abuse import count_failure
-from gateway.errors import ClientStalled, MethodNotAllowed, ServerDraining
+from gateway.errors import AdmissionUnavailable, ClientStalled, MethodNotAllowed, ServerDraining
 from gateway.limit_headers import limit_lines
 from gateway.rest.counting import take_request
 from gateway.runtime import Runtime, get_runtime
@@ -78,12 +79,15 @@ async def admit_reader(
 ) -> tuple[Principal, str]:
     """Return who asks for a stream, and the header lines of limits; it counts among the calls of the control plane.
 
-    Raises AuthenticationFailed, AddressNotAllowed, or the error of a limit.
+    Raises AuthenticationFailed, AddressNotAllowed, AdmissionUnavailable, or the error of a limit.
     """
     if token is None:
         raise AuthenticationFailed
     principal = await authenticate_afresh(runtime, token, address)
-    answer = await database_sync_to_async(take_request)(principal, request_id=request_id, operation=_OPERATION)
+    try:
+        answer = await database_sync_to_async(take_request)(principal, request_id=request_id, operation=_OPERATION)
+    except DatabaseError as failure:
+        raise AdmissionUnavailable(internal_detail=repr(failure)) from failure
     if answer.error is not None:
         raise answer.error
     return principal, limit_lines(answer.limits)
