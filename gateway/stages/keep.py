@@ -45,7 +45,8 @@ def is_kept(runtime: Runtime, exchange: Exchange) -> bool:
     is_wanted = exchange.is_resumable
     if is_wanted is None:
         is_wanted = exchange.principal.has_feature(RESUMABLE_STREAMS, runtime.clerk.now_us)
-    return is_wanted and runtime.streams.is_on
+    # The platform's own calls have nobody who could come back.
+    return is_wanted and runtime.streams.is_on and not exchange.operation.is_free
 
 
 def read_resume_wish(headers: Mapping[bytes, bytes]) -> bool | None:

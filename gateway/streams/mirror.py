@@ -287,7 +287,8 @@ class MirrorReader:
         await self._mirror.order_cancel(self._label)
 
     def close(self) -> None:
-        """Read no further."""
+        """Read no further, also where the client of Redis answers a cancellation with a fault."""
+        self.is_through = True
 
 
 def _events_key(request_id: str) -> str:

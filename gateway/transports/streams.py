@@ -5,11 +5,12 @@ from urllib.parse import parse_qs
 
 import orjson
 from channels.db import database_sync_to_async
+from django.db import DatabaseError
 
 from common.errors import AuthenticationFailed, TollkeeperError
 from common.ids import make_id
 from gateway.abuse import count_failure
-from gateway.errors import ClientStalled, MethodNotAllowed, ServerDraining
+from gateway.errors import AdmissionUnavailable, ClientStalled, MethodNotAllowed, ServerDraining
 from gateway.limit_headers import limit_lines
 from gateway.rest.counting import take_request
 from gateway.runtime import Runtime, get_runtime
@@ -70,7 +71,7 @@ async def serve_stream(scope: Scope, receive: Receive, send: Send) -> None:
         return
     await sink.send_head(200, f"{SSE_LINES}{lines}{stream_line(stream_id)}", more=True)
     reading = start_following(source, _relay(source, sink, request_id), f"{request_id} reads {stream_id}")
-    await _until_either(reading, receive)
+    await _until_either(reading, source, receive)
 
 
 async def admit_reader(
@@ -78,12 +79,15 @@ async def admit_reader(
 ) -> tuple[Principal, str]:
     """Return who asks for a stream, and the header lines of limits; it counts among the calls of the control plane.
 
-    Raises AuthenticationFailed, AddressNotAllowed, or the error of a limit.
+    Raises AuthenticationFailed, AddressNotAllowed, AdmissionUnavailable, or the error of a limit.
     """
     if token is None:
         raise AuthenticationFailed
     principal = await authenticate_afresh(runtime, token, address)
-    answer = await database_sync_to_async(take_request)(principal, request_id=request_id, operation=_OPERATION)
+    try:
+        answer = await database_sync_to_async(take_request)(principal, request_id=request_id, operation=_OPERATION)
+    except DatabaseError as failure:
+        raise AdmissionUnavailable(internal_detail=repr(failure)) from failure
     if answer.error is not None:
         raise answer.error
     return principal, limit_lines(answer.limits)
@@ -118,12 +122,13 @@ async def _relay(source: EventSource, sink: HttpSink, request_id: str) -> None:
         await sink.put_frame(b"", more=False)
 
 
-async def _until_either(reading: "asyncio.Task[None]", receive: Receive) -> None:
+async def _until_either(reading: "asyncio.Task[None]", source: EventSource, receive: Receive) -> None:
     """Return when the stream has been read, or its reader has left."""
     leaving = asyncio.create_task(_wait_for_disconnect(receive))
     try:
         await asyncio.wait({reading, leaving}, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        source.close()
         for task in (reading, leaving):
             task.cancel()
         await asyncio.gather(reading, leaving, return_exceptions=True)

@@ -350,7 +350,7 @@ async def test_what_cannot_go_on_is_told_under_its_id_and_the_socket_stays(platf
 async def test_after_a_kill_in_one_process_the_stream_is_gone_and_its_hold_resolved(
     own_platform: Callable[..., Platform],
 ) -> None:
-    platform = own_platform()
+    platform = own_platform(REDIS_URL="")
     caller = platform.make_caller()
     stream_id = await break_off(platform, caller, read=2, hold_at=2)
     platform.kill()

@@ -126,9 +126,9 @@ async def test_a_stream_whose_process_is_killed_ends_with_that_word_and_is_settl
 
 
 async def test_a_process_that_goes_away_sends_its_readers_to_another_one(pair: Platform, caller: Caller) -> None:
-    stream_id = await break_off(pair, caller, read=2, hold_at=2)
     pair.start()
     leaving = pair.servers.pop()
+    stream_id = await break_off(pair, caller, read=2, hold_at=2)
     async with await go_on(leaving, caller, stream_id) as reader:
         await reader.read_events(2)
         leaving.terminate()

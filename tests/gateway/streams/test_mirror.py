@@ -71,19 +71,19 @@ async def test_a_fault_of_redis_loses_nothing_and_doubles_nothing(
     writer: StreamMirror, reader: StreamMirror, monkeypatch: pytest.MonkeyPatch, has_arrived: bool
 ) -> None:
     stream = open_stream(writer)
-    execute, faults = type(writer._redis.pipeline()).execute, iter(range(2))
+    pipeline = type(writer._redis.pipeline())
+    execute, has_failed = pipeline.execute, asyncio.Event()
 
-    async def fail_twice(self: Any, *args: Any) -> Any:
-        failing, answer = next(faults, None) is not None, None
-        if has_arrived or not failing:
-            answer = await execute(self, *args)
-        if failing:
+    async def fail_once(self: Any, *args: Any) -> Any:
+        answer = await execute(self, *args) if has_arrived or has_failed.is_set() else None
+        if not has_failed.is_set():
+            has_failed.set()
             raise RedisConnectionError("gone")
         return answer
 
-    monkeypatch.setattr(type(writer._redis.pipeline()), "execute", fail_twice)
+    monkeypatch.setattr(pipeline, "execute", fail_once)
     await stream.append([b"0", b"1"])
-    await asyncio.sleep(0.05)
+    await has_failed.wait()
     await stream.append([b"2"])
     await stream.append([b"end"], is_last=True)
     assert await read_all(reader, stream) == [b"0", b"1", b"2", b"end"]
