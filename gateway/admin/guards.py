@@ -49,7 +49,9 @@ class RuleInline(StackedInline):
     form = RuleForm
     extra = 0
     ordering = ("id",)
-    formfield_overrides: Any = {TextField: {"widget": UnfoldAdminTextareaWidget({"rows": 4, "spellcheck": "false"})}}
+    formfield_overrides: Any = {  # type: ignore[misc]
+        TextField: {"widget": UnfoldAdminTextareaWidget({"rows": 4, "spellcheck": "false"})}
+    }
     fieldsets = (
         (None, {"fields": ("name", "kind", "action", "is_active")}),
         ("Whose words it looks at", {"fields": ("on_user", "on_tool", "on_system", "on_answer")}),
