@@ -10,6 +10,8 @@ from keys.tokens import is_well_formed
 
 # By the first digit, longest first: the lengths that issuers of such numbers use.
 _CARD_DIGITS = {"2": (16,), "3": (15, 14), "4": (19, 16, 13), "5": (16,), "6": (19, 18, 17, 16)}
+# Twice a digit, and of a sum of two digits both.
+_DOUBLED = {str(digit): sum(divmod(2 * digit, 10)) for digit in range(10)}
 # Length of an IBAN by country (SWIFT IBAN registry, 2026-10), where a wrong one would be the usual false positive.
 _IBAN_LENGTHS = {
     "AD": 24, "AE": 23, "AT": 20, "BE": 16, "BG": 22, "CH": 21, "CY": 28, "CZ": 24, "DE": 22, "DK": 18, "EE": 20,
@@ -24,11 +26,12 @@ _DATE = re.compile(r"\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{2,
 
 def check_card(found: str) -> int:
     """Accept the longest beginning with as many digits as cards have whose last one is right (ISO/IEC 7812-1)."""
-    ends = [index + 1 for index, character in enumerate(found) if character.isdigit()]
-    digits = [int(found[end - 1]) for end in ends]
-    if len(set(digits)) < 2:
+    digits = found.replace(" ", "").replace("-", "")
+    lengths = _CARD_DIGITS[found[0]]
+    if len(digits) < lengths[-1] or len(set(digits)) < 2:
         return 0
-    for count in _CARD_DIGITS[found[0]]:
+    ends = [index + 1 for index, character in enumerate(found) if character.isdigit()]
+    for count in lengths:
         # A number does not end in the middle of a group of digits.
         if count > len(ends) or (count < len(ends) and ends[count] == ends[count - 1] + 1):
             continue
@@ -37,9 +40,8 @@ def check_card(found: str) -> int:
     return 0
 
 
-def _is_luhn(digits: list[int]) -> bool:
-    total = sum(digits[-1::-2]) + sum(sum(divmod(2 * digit, 10)) for digit in digits[-2::-2])
-    return total % 10 == 0
+def _is_luhn(digits: str) -> bool:
+    return (sum(map(int, digits[-1::-2])) + sum(map(_DOUBLED.__getitem__, digits[-2::-2]))) % 10 == 0
 
 
 def check_iban(found: str) -> int:
