@@ -78,7 +78,7 @@ def read_sums(customer_id: int, start: datetime, end: datetime, prices: PriceBoo
         rows = source.rows.filter(customer_id=customer_id)
         if source.has_calls:
             priced = tuple(_read_priced(rows, prices))
-        wanted = {"calls": source.calls, "cost": Sum("cost_nanousd"), "charged": Sum("charged_nanousd")}
+        wanted: dict[str, Any] = {"calls": source.calls, "cost": Sum("cost_nanousd"), "charged": Sum("charged_nanousd")}
         if source.has_calls:
             wanted |= {
                 "reused_calls": Count("id", filter=_REUSED),

@@ -101,8 +101,14 @@ def test_reused_answers_stand_in_a_line_of_their_own() -> None:
     buyer = Buyer()
     buyer.use(OCTOBER)
     for percent, cost in ((25, parse_usd("1.25")), (0, 0)):
-        figures = {"cache": CacheState.HIT.value, "reused_percent": percent, "reused_bytes": 9, "cost_nanousd": cost}
-        buyer.use(OCTOBER, held_nanousd=cost, **figures)
+        buyer.use(
+            OCTOBER,
+            held_nanousd=cost,
+            cache=CacheState.HIT.value,
+            reused_percent=percent,
+            reused_bytes=9,
+            cost_nanousd=cost,
+        )
     invoice = buyer.issue()
     assert amounts(invoice, LineKind.REUSED) == [parse_usd("1.25")]
     assert amounts(invoice, LineKind.CALLS) == [0]
