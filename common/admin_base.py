@@ -152,7 +152,7 @@ class ReadOnlyModelAdmin(PlatformModelAdmin[_M]):
 class PanelModelAdmin(ReadOnlyModelAdmin[_M]):
     """Base of pages that show tables below the fields of a row."""
 
-    change_form_outer_after_template = "common/admin/panels.html"
+    change_form_outer_after_template = "common/admin/panels.html"  # type: ignore[assignment]
 
     def read_panels(self, row: _M) -> Sequence[Panel]:
         """Return the tables of a row's page."""
