@@ -49,6 +49,17 @@ def remove_triggers(connection: BaseDatabaseWrapper, tables: Iterable[str]) -> N
         _execute(connection, _statements(f"{connection.vendor}.reverse", table))
 
 
+def lift_guards(connection: BaseDatabaseWrapper, app_label: str) -> None:
+    """Take the triggers off an app's tables that have further guards, on SQLite; `post_migrate` puts them back.
+
+    Such a guard reads other tables, and SQLite renames no table, which every rebuild ends with, while a trigger of
+    another one names it.
+    """
+    if connection.vendor == "sqlite":
+        guarded = [t for t, m in _models_by_table().items() if m.guards and m._meta.app_label == app_label]
+        remove_triggers(connection, guarded)
+
+
 def find_unprotected_tables(connection: BaseDatabaseWrapper) -> list[str]:
     """Return the append-only tables whose triggers do not all stand."""
     query = (

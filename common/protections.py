@@ -13,6 +13,7 @@ from common.models import Generation
 def lift_before_migrate(sender: AppConfig, using: str, **_: Any) -> None:
     """Take off what would keep a migration from changing the app's tables (receiver of `pre_migrate`)."""
     generations.lift_triggers(connections[using], _watched_models(sender))
+    append_only.lift_guards(connections[using], sender.label)
 
 
 def reinstall_after_migrate(sender: AppConfig, using: str, **_: Any) -> None:

@@ -1,17 +1,19 @@
 """The database itself keeps ledger, usage, prices and the audit trail from being changed, by whatever way one tries."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.apps import apps
 from django.core.management import call_command
 from django.db import DatabaseError, IntegrityError, connection, models, transaction
 
 from billing.export_models import ExportRun
 from billing.exports.running import compute_figures, record_run
 from billing.finance_models import ReconciliationRun, UsageArchive
+from billing.invoice_models import Invoice, InvoiceItem
 from billing.models import Account, PriceTerms, PriceVersion, Transfer, TransferKind, UsageRecord
 from billing.money_models import Allocation, Grant
 from billing.reconciliation import reconcile
@@ -19,6 +21,7 @@ from billing.reconciliation.records import record_reconciliation
 from billing.terms import publish_terms
 from common import append_only
 from common.append_only import AppendOnlyModel, append_only_tables, find_unprotected_tables
+from common.protections import lift_before_migrate
 from keys.models import AuditEvent
 from platform_site.checks import check_ledger_is_protected
 from prompts.models import LabelMove, PromptTestResult, PromptVersion
@@ -306,22 +309,27 @@ def _rebuilt(transactional_db: None) -> Iterator[None]:
     call_command("migrate", verbosity=0)
 
 
-def _alter(*, max_length: int | None) -> None:
-    for model, name in (
-        (Transfer, "author"),
-        (UsageRecord, "end_user"),
-        (UsageArchive, "location"),
-        (ReconciliationRun, "source"),
-        (PriceVersion, "author"),
-        (AuditEvent, "object_name"),
-        (PriceTerms, "author"),
-        (PromptVersion, "author"),
-        (ExportRun, "author"),
-        (LabelMove, "author"),
-        (PromptTestResult, "author"),
-        (Grant, "amount_nanousd"),
-        (Allocation, "amount_nanousd"),
-    ):
+_ALTERED = (
+    (Transfer, "author"),
+    (UsageRecord, "end_user"),
+    (UsageArchive, "location"),
+    (ReconciliationRun, "source"),
+    (PriceVersion, "author"),
+    (AuditEvent, "object_name"),
+    (PriceTerms, "author"),
+    (PromptVersion, "author"),
+    (ExportRun, "author"),
+    (LabelMove, "author"),
+    (PromptTestResult, "author"),
+    (Grant, "amount_nanousd"),
+    (Allocation, "amount_nanousd"),
+    (InvoiceItem, "text"),
+    (Invoice, "void_reason"),
+)
+
+
+def _alter(*, max_length: int | None, columns: Sequence[tuple[type[AppendOnlyModel], str]] = _ALTERED) -> None:
+    for model, name in columns:
         original = model._meta.get_field(name)
         is_text = isinstance(original, models.CharField)
         changed = models.CharField(max_length=250, blank=True) if is_text else models.BigIntegerField(null=True)
@@ -329,6 +337,16 @@ def _alter(*, max_length: int | None) -> None:
         changed.model = model
         with connection.schema_editor() as editor:
             editor.alter_field(model, *((original, changed) if max_length else (changed, original)))
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("column", [(Invoice, "void_reason"), (UsageArchive, "location")])
+def test_a_table_that_another_ones_guard_reads_can_be_migrated(column: tuple[type[AppendOnlyModel], str]) -> None:
+    lift_before_migrate(apps.get_app_config("billing"), using="default")
+    for max_length in (250, None):
+        _alter(max_length=max_length, columns=[column])
+    call_command("migrate", verbosity=0)
+    assert find_unprotected_tables(connection) == []
 
 
 @pytest.mark.usefixtures("_rebuilt")
