@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.core.cache import cache
 from django.db import connection, connections, transaction
 from django.test import TransactionTestCase
 from hypothesis import HealthCheck
@@ -24,6 +25,7 @@ from hypothesis import settings as hypothesis_settings
 from common import append_only
 from common.clock import FrozenClock
 from common.generations import GENERATIONS
+from common.ids import make_id
 from common.models import Generation
 from gateway.admission.clerk import Clerk
 from keys.models import Plan
@@ -152,6 +154,12 @@ def _flush_past_the_triggers() -> Iterator[None]:
     patch.setattr(TransactionTestCase, "_fixture_teardown", _empty_tables)
     yield
     patch.undo()
+
+
+@pytest.fixture(autouse=True)
+def _fresh_cache() -> None:
+    """What a test caches is its own: no other one, nor an earlier run on the same Redis, is answered from it."""
+    cache.key_prefix = make_id("cache")
 
 
 @pytest.fixture

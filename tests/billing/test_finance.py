@@ -4,7 +4,6 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.core.cache import cache
 from django.test import Client
 
 from billing.finance import Result, add_up, read_runways, read_sales
@@ -14,11 +13,6 @@ from tests.factories import funded_call
 
 pytestmark = pytest.mark.django_db
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
-
-
-@pytest.fixture(autouse=True)
-def _no_memory() -> None:
-    cache.clear()
 
 
 def test_sales_add_up_by_whatever_they_are_of() -> None:

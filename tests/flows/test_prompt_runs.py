@@ -204,7 +204,7 @@ async def test_a_rollout_splits_sessions_and_keeps_each(platform: Platform, call
     second = publish(platform, name, caller, "Greet {{ name }}.")
     platform.run(lambda: prompting.release(second, percent=50))
     seen = {}
-    for session in map(str, range(12)):
+    for session in map(str, range(24)):
         answer = await run(platform, caller, name, session_id=session)
         seen[session] = answer.body["prompt"]["version"]
     assert set(seen.values()) == {"1.0.0", "1.0.1"}
