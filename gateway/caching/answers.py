@@ -6,15 +6,15 @@ What came from Redis is kept here as well: a second hit costs no round trip. An 
 
 from gateway.caching.entries import MAX_CACHED_BYTES, CachedAnswer
 from gateway.caching.memory import AnswerMemory
-from gateway.caching.redis_store import RedisStore
+from gateway.caching.redis_store import WAIT_SECONDS, RedisStore
 
 
 class AnswerCache:
     """Belongs to one event loop; `redis_url` is empty where one process is alone."""
 
-    def __init__(self, *, memory_bytes: int, redis_url: str) -> None:
+    def __init__(self, *, memory_bytes: int, redis_url: str, redis_wait_seconds: float = WAIT_SECONDS) -> None:
         self._memory = AnswerMemory(limit_bytes=memory_bytes)
-        self._redis = RedisStore(redis_url) if redis_url else None
+        self._redis = RedisStore(redis_url, wait_seconds=redis_wait_seconds) if redis_url else None
 
     async def find(self, key: bytes, *, within_seconds: int, now_us: int) -> CachedAnswer | None:
         """Return the answer under a key if it is not older than so many seconds."""

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _PREFIX = b"tollkeeper:answer:"
-_WAIT_SECONDS = 0.05
+WAIT_SECONDS = 0.05
 _REST_SECONDS = 5.0
 _MOST_CONNECTIONS = 32
 # Answers on their way to Redis; beyond it the next ones stay in this process alone.
@@ -29,12 +29,13 @@ _MOST_WRITES = 64
 class RedisStore:
     """Belongs to one event loop."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, wait_seconds: float = WAIT_SECONDS) -> None:
+        self._wait_seconds = wait_seconds
         self._client = redis.Redis.from_url(
             url,
             max_connections=_MOST_CONNECTIONS,
-            socket_connect_timeout=_WAIT_SECONDS,
-            socket_timeout=_WAIT_SECONDS,
+            socket_connect_timeout=wait_seconds,
+            socket_timeout=wait_seconds,
             # A second try would double what a call waits.
             retry=None,
         )
@@ -66,7 +67,7 @@ class RedisStore:
         if monotonic() < self._resting_until:
             return None
         try:
-            async with asyncio.timeout(_WAIT_SECONDS):
+            async with asyncio.timeout(self._wait_seconds):
                 return await question()
         except (RedisError, OSError, TimeoutError) as error:
             self._resting_until = monotonic() + _REST_SECONDS

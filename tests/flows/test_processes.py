@@ -62,16 +62,6 @@ async def test_the_holds_of_a_killed_worker_are_resolved_by_the_others_and_it_is
         await call.leave()
 
 
-async def test_what_one_worker_was_answered_all_of_them_know(workers: Platform) -> None:
-    workers.upstream.reset()
-    caller = workers.make_caller(model=workers.make_model(cache_seconds=60))
-    # Each on a connection of its own, so on whichever worker takes it.
-    answers = [await ask(workers.server, caller) for _ in range(12)]
-    assert [answer.headers["x-cache"] for answer in answers] == ["miss"] + ["hit"] * 11
-    assert len(workers.requests_for(caller.model)) == 1
-    workers.assert_settled(caller)
-
-
 async def test_workers_whose_supervisor_was_killed_drain_and_end(own_platform: Callable[..., Platform]) -> None:
     platform = own_platform(WORKERS="2", REDIS_URL=os.environ["REDIS_URL"])
     caller = platform.make_caller()

@@ -212,11 +212,12 @@ async def test_each_keeps_its_own_answer_under_its_key(platform: Platform, calle
     await wait_for_holds(platform, caller, 2)
     platform.upstream.release()
     first = [await one for one in asking]
-    again = [await ask(platform.server, caller, headers=key, stream=True) for key in keys]
-    for before, after in zip(first, again, strict=True):
+    found = await settle_all(platform, caller, 2)
+    assert (len(found["miss"]), len(found["coalesced"])) == (1, 1)
+    for before, key in zip(first, keys, strict=True):
+        after = await ask(platform.server, caller, headers=key, stream=True)
         assert after.headers["idempotent-replayed"] == "true"
         assert after.events == before.events
-    await settle_all(platform, caller, 2)
 
 
 async def test_a_killed_server_leaves_each_its_own_end(own_platform: Callable[..., Platform]) -> None:
