@@ -16,8 +16,9 @@ from billing.terms import publish_terms
 from common.generations import GENERATIONS, snapshot_models
 from common.models import Generation
 from gateway.models import Breaker, Deployment, Model, Upstream, Worker
+from keys.flagging import set_feature
 from keys.issuing import revoke_key
-from keys.models import ApiKey, Customer, LimitRaise, LimitState, Plan
+from keys.models import ApiKey, Customer, FeatureRule, LimitRaise, LimitState, Plan
 from prompts.authoring import deprecate_version
 from prompts.models import Label, Prompt, PromptVersion, VersionDeprecation
 from tests.factories import make_customer, make_key, make_model, make_plan, make_price, make_raise, make_upstream
@@ -37,6 +38,7 @@ WATCHED: dict[type[models.Model], str] = {
     Label: "name",
     VersionDeprecation: "note",
     LimitRaise: "reason",
+    FeatureRule: "reason",
     Breaker: "error_code",
 }
 _values = (f"value {number}" for number in count())
@@ -45,6 +47,10 @@ _numbers = count()
 
 def _read() -> dict[str, int]:
     return dict(Generation.objects.values_list("name", "value"))
+
+
+def make_rule() -> None:
+    set_feature(feature="uniform_names", is_on=True, reason="for a test")
 
 
 def make_breaker() -> None:
@@ -78,6 +84,7 @@ def _fill() -> None:
     make_key()
     deprecate_version(version_id=make_released(f"prompt-{next(_numbers)}").pk, author="tests")
     make_raise(make_customer(limits={"concurrency": 1}), "concurrency", 2)
+    make_rule()
 
 
 def test_the_watched_tables_are_those_that_snapshots_hold() -> None:
@@ -88,6 +95,7 @@ def test_the_watched_tables_are_those_that_snapshots_hold() -> None:
 @pytest.mark.parametrize(
     ("model", "make"),
     [
+        (FeatureRule, make_rule),
         (Upstream, make_upstream),
         (Model, make_model),
         (Deployment, make_model),
