@@ -19,8 +19,9 @@ from gateway.cache_models import CachePurge, PurgeScope
 from gateway.caching.purging import purge_answers
 from gateway.guard_models import GuardAssignment, GuardPolicy, GuardRule
 from gateway.models import Breaker, Deployment, Model, Upstream, Worker
+from keys.flagging import set_feature
 from keys.issuing import revoke_key
-from keys.models import ApiKey, Customer, LimitRaise, LimitState, Plan
+from keys.models import ApiKey, Customer, FeatureRule, LimitRaise, LimitState, Plan
 from prompts.authoring import deprecate_version
 from prompts.models import Label, Prompt, PromptVersion, VersionDeprecation
 from tests.factories import (
@@ -49,6 +50,7 @@ WATCHED: dict[type[models.Model], str] = {
     Label: "name",
     VersionDeprecation: "note",
     LimitRaise: "reason",
+    FeatureRule: "reason",
     Breaker: "error_code",
     GuardPolicy: "name",
     GuardRule: "pattern",
@@ -60,6 +62,10 @@ _numbers = count()
 
 def _read() -> dict[str, int]:
     return dict(Generation.objects.values_list("name", "value"))
+
+
+def make_rule() -> None:
+    set_feature(feature="uniform_names", is_on=True, reason="for a test")
 
 
 def make_breaker() -> None:
@@ -103,6 +109,7 @@ def _fill() -> None:
     make_key()
     deprecate_version(version_id=make_released(f"prompt-{next(_numbers)}").pk, author="tests")
     make_raise(make_customer(limits={"concurrency": 1}), "concurrency", 2)
+    make_rule()
 
 
 def test_the_watched_tables_are_those_that_snapshots_hold() -> None:
@@ -113,6 +120,7 @@ def test_the_watched_tables_are_those_that_snapshots_hold() -> None:
 @pytest.mark.parametrize(
     ("model", "make"),
     [
+        (FeatureRule, make_rule),
         (Upstream, make_upstream),
         (Model, make_model),
         (Deployment, make_model),
