@@ -253,7 +253,7 @@ async def test_a_repeat_by_its_key_is_a_repeat_and_no_hit(platform: Platform, ca
     second = await ask(platform.server, caller, headers=keyed)
     assert first.headers["x-cache"] == "hit"
     assert "x-cache" not in second.headers
-    assert second.headers["idempotent-replayed"] == "true"
+    assert second.headers["idempotency-replayed"] == "true"
     assert told(second)["request_id"] == told(first)["request_id"]
     assert states(platform, caller) == ["miss", "hit"]
     platform.assert_settled(caller)

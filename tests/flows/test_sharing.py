@@ -216,7 +216,7 @@ async def test_each_keeps_its_own_answer_under_its_key(platform: Platform, calle
     assert (len(found["miss"]), len(found["coalesced"])) == (1, 1)
     for before, key in zip(first, keys, strict=True):
         after = await ask(platform.server, caller, headers=key, stream=True)
-        assert after.headers["idempotent-replayed"] == "true"
+        assert after.headers["idempotency-replayed"] == "true"
         assert after.events == before.events
 
 
