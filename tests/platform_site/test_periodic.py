@@ -67,7 +67,8 @@ def test_what_is_not_wanted_here_is_left_to_others(settings: Any) -> None:
     settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"nightly_reconcile": "off", "retention_days": 0})
     claim_due_jobs(JOBS, now=NOW)
     assert set(PeriodicJob.objects.values_list("name", flat=True)) == IN_PROCESS
-    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update={"nightly_reconcile": "on", "retention_days": 400})
+    everything = {"nightly_reconcile": "on", "retention_days": 400, "invoice_closing": "draft"}
+    settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update=everything)
     claim_due_jobs(JOBS, now=NOW)
     assert PeriodicJob.objects.count() == len(JOBS)
 
