@@ -166,19 +166,19 @@ class StreamResumableInvalid(InvalidRequest):
     summary = "What says whether to keep a stream is neither true nor false."
 
     def __init__(self, *, param: str) -> None:
-        super().__init__(f"'{param}' is true or false.", param=param)
+        super().__init__(f"'{param}' must be true or false: send one of them, or leave it out.", param=param)
 
 
 class ApiVersionUnknown(InvalidRequest):
     code = "unknown_api_version"
     summary = "`API-Version` names no date of the API; `details.known` lists them."
 
-    def __init__(self, *, given: str, known: list[str]) -> None:
+    def __init__(self, *, given: str, known: Sequence[str]) -> None:
         super().__init__(
-            f"There is no API version '{given[:40]}'. Known: {', '.join(known)}; GET /v1/changelog tells what each "
-            "changed. Leave the header out to be answered in the version of your key.",
+            f"There is no API version '{given[:40]}'. Send one of {', '.join(known)} (GET /v1/changelog tells what each "
+            "changed), or leave the header out to be answered in the version of your key.",
             param="API-Version",
-            details={"known": known},
+            details={"known": list(known)},
         )
 
 

@@ -130,7 +130,7 @@ class FeatureUnknown(InvalidRequest):
 
     def __init__(self, *, name: str, known: Sequence[str]) -> None:
         super().__init__(
-            f"There is no flag '{name[:60]}'. Known: {', '.join(known)}.",
+            f"There is no flag '{name[:60]}'. Name one of: {', '.join(known)}.",
             param="feature",
             details={"known": list(known)},
         )

@@ -395,7 +395,7 @@ def run_reconcile(*arguments: str) -> str:
 
 def test_the_command_says_that_all_is_well(scene: Scene) -> None:
     text = run_reconcile()
-    assert text.count("\nok    ") == 11
+    assert text.count("\nok    ") == 12
     assert text.endswith("No difference.\n")
     assert json.loads(run_reconcile("--json"))["is_clean"] is True
 

@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 
 from common.errors import TollkeeperError, all_error_classes
 from gateway.errors import LoadShed, ParametersContradict
+from gateway.guards.values import Action, Finding
 from keys import errors as keys_errors
 from keys.limit_values import EndpointClass, LimitKind
 from keys.limits import LimitRefusal
@@ -23,6 +24,7 @@ _BY_TYPE: dict[Any, Any] = {
     int | None: 7,
     float: 0.5,
     Sequence[str]: ["one", "another"],
+    Finding: Finding("policy-1", "pii.email", Action.BLOCK, "messages[0].content", 0, 15),
 }
 # Where the type does not say which values there are.
 _BY_CLASS: dict[type[TollkeeperError], dict[str, Any]] = {
