@@ -175,8 +175,8 @@ class ApiVersionUnknown(InvalidRequest):
 
     def __init__(self, *, given: str, known: Sequence[str]) -> None:
         super().__init__(
-            f"There is no API version '{given[:40]}'. Send one of {', '.join(known)} (GET /v1/changelog tells what each "
-            "changed), or leave the header out to be answered in the version of your key.",
+            f"There is no API version '{given[:40]}'. Send one of {', '.join(known)} (GET /v1/changelog tells "
+            "what each changed), or leave the header out to be answered in the version of your key.",
             param="API-Version",
             details={"known": list(known)},
         )
