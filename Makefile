@@ -107,8 +107,9 @@ fix: setup ## format, and repair what can be repaired by machine
 
 # ---- Measuring --------------------------------------------------------------------------------------------
 
-bench: setup ## measure this server
+bench: setup ## measure this server, and what its content guards cost
 	$(BIN)/python -m bench.run $(ARGS)
+	$(BIN)/python -m bench.guards
 
 # On a database with load data (manage.py generate_usage), named by the environment: ARGS="--on NAME".
 bench-lists: setup ## measure admin lists and exports at millions of rows
