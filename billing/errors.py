@@ -103,7 +103,6 @@ class MovementDecided(Conflict):
 
     def __init__(self, *, status: str) -> None:
         super().__init__(f"This movement was decided meanwhile ({status}). Look at it again.")
-        super().__init__(f"This movement does not wait for a decision any more: {status}.")
 
 
 class PeriodInvalid(InvalidRequest):

@@ -242,6 +242,8 @@ def _book_grant(movement: Movement, account: Account, now: datetime) -> None:
     if movement.expires_at is not None and movement.expires_at <= now:
         raise AmountInvalid("The grant would have expired already: give a later expiry.", param="expires_at")
     if movement.starts_us is not None and movement.starts_us > to_us(now):
+        # The batch of calls that gives it can open no account.
+        open_platform_account(AccountKind.CREDIT_SOURCE)
         movement.status = MovementStatus.PLANNED
         movement.save()
     else:

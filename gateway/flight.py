@@ -68,6 +68,8 @@ class Flight:
     trial_until_us: int = 0
     # The answer that another call has fetched and this one shares.
     reused: CachedAnswer | None = None
+    # It was kept before this call came to share it: nothing has been read from an upstream.
+    is_known: bool = False
 
     @property
     def answers(self) -> list[Attempt]:

@@ -142,7 +142,7 @@ JOBS = (
     Job(
         name="months",
         purpose="Closes months that are over into invoices, where INVOICE_CLOSING says so (manage.py close_period).",
-        schedule=Schedule(every=_HOUR, offset=timedelta(minutes=12)),
+        schedule=Schedule(every=_HOUR, offset=timedelta(minutes=12), lease=timedelta(hours=6)),
         run=close_months,
         is_wanted=lambda: settings.ENVIRONMENT.invoice_closing != "off",
     ),

@@ -112,11 +112,15 @@ def close_months(request: HttpRequest, model_admin: "ModelAdmin[Any]") -> HttpRe
     back = admin_url("billing.invoice", "changelist")
     initial = {"month": last_month(datetime.now(UTC), "UTC"), "customer": request.GET.get("customer")}
     form = CloseForm(request.POST or None, initial=initial)
+    if not request.user.has_perm("billing.change_invoice"):
+        # Who may close may not issue by it.
+        del form.fields["issues"]
 
     def act() -> HttpResponseBase:
         data = form.cleaned_data
-        closed = close_month(data["month"], customer=data["customer"], issues=data["issues"], author=_author(request))
-        _tell(request, closed, issues=data["issues"])
+        issues = data.get("issues", False)
+        closed = close_month(data["month"], customer=data["customer"], issues=issues, author=_author(request))
+        _tell(request, closed, issues=issues)
         return redirect(back)
 
     def summarise() -> list[Fact]:
@@ -124,7 +128,7 @@ def close_months(request: HttpRequest, model_admin: "ModelAdmin[Any]") -> HttpRe
         return [
             Fact(label="Month", value=data["month"]),
             Fact(label="Customers", value=data["customer"] or "all that have used anything"),
-            Fact(label="Then", value="issue the invoices, for good" if data["issues"] else "leave drafts"),
+            Fact(label="Then", value="issue the invoices, for good" if data.get("issues") else "leave drafts"),
         ]
 
     page = FormPage(

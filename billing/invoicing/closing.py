@@ -13,7 +13,7 @@ from django.db import connection, transaction
 from django.db.models import Exists, OuterRef
 
 from billing.errors import PeriodInvalid
-from billing.finance_models import UsageHour
+from billing.finance_models import UsageArchive, UsageHour
 from billing.invoice_models import BillingProfile, Invoice, InvoiceItem
 from billing.invoicing.coverage import Coverage, measure_coverage
 from billing.invoicing.document import InvoiceLine, InvoiceState
@@ -61,13 +61,16 @@ def close_period(customer_id: int, month: str, *, author: Author, now: datetime 
         standing = _find_standing(customer_id, month)
         if standing is not None and standing.status != InvoiceState.DRAFT:
             return standing
+        archived = UsageArchive.objects.count()
         others = read_others(customer_id, month, period.end)
         lines = _read_lines(customer_id, period, others)
         with transaction.atomic():
             wallet = lock_wallet(customer_id)
             standing = _find_standing(customer_id, month)
             is_open = standing is None or standing.status == InvoiceState.DRAFT
-            if is_open and read_others(customer_id, month, period.end) == others:
+            is_same = read_others(customer_id, month, period.end) == others
+            # What was archived while it was read would be in both of its sources, or in neither.
+            if is_open and is_same and UsageArchive.objects.count() == archived:
                 draft = standing or Invoice(customer=customer, month=month, standing_month=month)
                 ground = _Ground(customer=customer, profile=profile, period=period, others=others)
                 return _write_draft(draft, lines, ground, wallet, author=author, now=now)

@@ -61,7 +61,8 @@ def measure_coverage(
     granted_until_end = _granted_until(wallet, others.end) if spent_of_grants else 0
     later = sum(charge.amount_nanousd for charge in read_charges(customer_id, others.end).values())
     left = min(owed, max(0, owed - later + spent_of_grants - granted_until_end))
-    net = max(0, left - others.unmoved_nanousd)
+    # What was settled since the lines were drawn up is owed too, and the next invoice's.
+    net = max(0, min(left - others.unmoved_nanousd, usage_nanousd))
     granted = min(max(0, granted_until_end - others.granted_nanousd), max(0, usage_nanousd - net))
     carried = 0 if others.has_earlier_draft else read_receivable(customer_id) - others.open_nanousd
     tax = divide_half_even(net * tax_millionths, _MILLION * NANO_PER_CENT) * NANO_PER_CENT

@@ -12,6 +12,8 @@ from prompts.json_values import JsonValue
 MAX_CACHED_BYTES = 1_000_000
 # What an entry occupies beside its body, about.
 _OVERHEAD_BYTES = 1_500
+# A value made of small objects takes about so many times its JSON.
+_OBJECT_BYTES_A_BYTE = 8
 _COMPRESS_ABOVE_BYTES = 4_000
 _FORMAT = 1
 
@@ -37,7 +39,8 @@ class CachedAnswer(NamedTuple):
     @property
     def size_bytes(self) -> int:
         """Return about how much memory it takes."""
-        return len(self.body) + _OVERHEAD_BYTES
+        output = 0 if self.output is None else len(orjson.dumps(self.output)) * _OBJECT_BYTES_A_BYTE
+        return len(self.body) + output + _OVERHEAD_BYTES
 
     def is_fresh(self, now_us: int, within_seconds: int) -> bool:
         """Return whether it is young enough for who accepts answers of so many seconds."""

@@ -39,20 +39,22 @@ class KeyMaker:
             customer,
             # A test key's answers come from upstreams that cost nothing; live keys never see them.
             principal.environment,
-            self._route_of(model, catalogue),
+            self._route_of(model, plan.catalogue_generation),
             (purges.get("all:"), purges.get(f"model:{model.name}"), purges.get(customer)),
             None if mark is None else (mark.name, mark.version),
             None if call.wish is NO_WISH else tuple(call.wish),
             form_of(call, is_run=exchange.is_run, has_own_events=exchange.has_own_events),
             plan.output_tokens_per_choice,
+            call.attempts,
             body_of(call),
         )
         canonical = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
         return hashlib.blake2b(canonical, digest_size=_KEY_BYTES).digest()
 
-    def _route_of(self, model: ModelEntry, catalogue: Catalogue) -> str:
-        if self._generation != catalogue.generation:
-            self._generation = catalogue.generation
+    def _route_of(self, model: ModelEntry, generation: int) -> str:
+        # That of the plan: the clerk may have read a newer catalogue since.
+        if self._generation != generation:
+            self._generation = generation
             self._routes.clear()
         found = self._routes.get(model.name)
         if found is None:

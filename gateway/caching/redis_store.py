@@ -10,7 +10,7 @@ from time import monotonic
 from typing import TypeVar
 
 import redis.asyncio as redis
-from redis.exceptions import RedisError
+from redis.exceptions import MaxConnectionsError, RedisError
 
 from gateway.caching.entries import CachedAnswer, pack_answer, unpack_answer
 
@@ -23,7 +23,7 @@ WAIT_SECONDS = 0.05
 _REST_SECONDS = 5.0
 _MOST_CONNECTIONS = 32
 # Answers on their way to Redis; beyond it the next ones stay in this process alone.
-_MOST_WRITES = 64
+_MOST_WRITES = 16
 
 
 class RedisStore:
@@ -69,6 +69,9 @@ class RedisStore:
         try:
             async with asyncio.timeout(self._wait_seconds):
                 return await question()
+        except MaxConnectionsError:
+            # Many ask at once, and Redis is well.
+            return None
         except (RedisError, OSError, TimeoutError) as error:
             self._resting_until = monotonic() + _REST_SECONDS
             logger.warning("response cache: Redis failed, not asked for %s s: %r", _REST_SECONDS, error)

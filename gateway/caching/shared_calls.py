@@ -24,7 +24,8 @@ class SharedCall:
         self.task: asyncio.Task[None]
         self.members: list[Exchange] = []
         self.has_begun = False
-        self.chunks: list[Chunk] = []
+        # As bytes: parsed they take thirty times the memory, and most calls have one member.
+        self.chunks: list[bytes] = []
         # How often the model was asked once more, and the chunks began anew.
         self.restarts = 0
         self.is_done = False
@@ -80,7 +81,7 @@ class SharedCall:
 
     async def send_chunks(self, chunks: list[Chunk]) -> None:
         """Take chunks in. A member that reads slowly holds up nobody else."""
-        self.chunks += chunks
+        self.chunks += [raw for raw, _ in chunks]
         self._wake()
 
     def begin_again(self) -> None:

@@ -58,7 +58,8 @@ class Vault:
 
     def hide(self, text: str) -> str:
         """Return a text that was restored as it was before: it goes to a model again."""
-        for placeholder, value in self._values.items():
+        # The longest first: one may be a part of another.
+        for placeholder, value in sorted(self._values.items(), key=lambda item: -len(item[1])):
             text = text.replace(value, placeholder).replace(escape(value), placeholder)
         return text
 

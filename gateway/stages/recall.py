@@ -29,9 +29,10 @@ async def recall(runtime: Runtime, exchange: Exchange) -> None:
     """
     plan = exchange.plan
     assert plan is not None
+    # Of a plan before this one, where the call had to be planned again.
+    exchange.cached, exchange.caching, exchange.cache_state = None, None, ""
     if not exchange.cache_control and not plan.model.cache_seconds and exchange.prompt_mark is None:
         return
-    exchange.cached, exchange.caching, exchange.cache_state = None, None, ""
     control = read_cache_control(exchange.cache_control) if exchange.cache_control else NO_DIRECTIVES
     exchange.caching = caching = _plan_caching(runtime, exchange, control)
     if caching is not None and caching.may_reuse:

@@ -101,7 +101,8 @@ async def _hand_on(flight: Flight, chunks: list[Chunk]) -> None:
         return
     control.expect(CLIENT_PHASE, flight.runtime.client_stall_seconds)
     if not flight.sink.has_begun:
-        keep_stream(flight)
+        if flight.exchange.caching is None:
+            keep_stream(flight)
         await flight.sink.begin(flight.exchange)
     await flight.sink.send_chunks(chunks)
     control.expect("the next event", deployment.upstream.idle_timeout_seconds)

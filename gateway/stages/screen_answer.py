@@ -176,7 +176,12 @@ class AnswerScreen:
     def _without_unknown(self, choice: dict[str, Any], name: str, message: dict[str, Any]) -> dict[str, Any]:
         if not self._is_checked:
             return {**choice, name: message} if name in choice else choice
-        kept = {key: value for key, value in message.items() if key in _KEPT}
+        # A text that is no text (parts, as some providers answer) was not looked into.
+        kept = {
+            key: value
+            for key, value in message.items()
+            if key in _KEPT and (key not in _TEXTS or value is None or isinstance(value, str))
+        }
         found = {**choice, name: kept} if name in choice else dict(choice)
         if found.get("logprobs"):
             found["logprobs"] = None

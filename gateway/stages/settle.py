@@ -21,6 +21,7 @@ from gateway.guard_rows import CallFindings, freeze_notes
 from gateway.guards.errors import AnswerBlocked
 from gateway.guards.screening import Screening
 from gateway.stages.reuse import stored_answer
+from gateway.structured.errors import OutputError
 from keys.models import KeyEnvironment
 
 logger = logging.getLogger(__name__)
@@ -60,8 +61,9 @@ async def settle(flight: Flight, ending: Ending, error: TollkeeperError | None, 
         waiver = find_waiver(
             plan.model.no_charge_on,
             plan.price.no_charge_on,
-            has_failed=ending in (Ending.FAILED, Ending.INTERRUPTED),
-            is_empty=ending is Ending.COMPLETED and not transcript.has_output,
+            # An answer that came and may not be handed on, or has the wrong shape, was produced, and is charged.
+            has_failed=ending in (Ending.FAILED, Ending.INTERRUPTED) and not isinstance(error, OutputError),
+            is_empty=ending is Ending.COMPLETED and not transcript.has_output and not flight.is_known,
         )
         flags += [waiver] if waiver else []
     if figures.cost_nanousd > exchange.admitted.amount_nanousd:
@@ -80,6 +82,7 @@ async def settle(flight: Flight, ending: Ending, error: TollkeeperError | None, 
     served_by, served_as = deployment.upstream.name, deployment.upstream_model
     if flight.reused is not None:
         served_by, served_as = flight.reused.upstream, flight.reused.upstream_model
+    finish_reason = flight.reused.finish_reason if flight.reused is not None else transcript.finish_reason
     attempts: tuple[Attempt, ...] = ()
     is_told = flight.output is not None or bool(flight.earlier) or isinstance(error, AnswerBlocked)
     if is_told or isinstance(error, UpstreamError):
@@ -91,7 +94,7 @@ async def settle(flight: Flight, ending: Ending, error: TollkeeperError | None, 
         upstream_model=served_as,
         status=ending.value,
         error_code=error.code if error is not None else "",
-        finish_reason=transcript.finish_reason,
+        finish_reason=finish_reason,
         flags=",".join(dict.fromkeys(flags)),
         started_us=exchange.admitted.started_us,
         upstream_ms=round(upstream_time * 1000),
@@ -113,7 +116,7 @@ async def settle(flight: Flight, ending: Ending, error: TollkeeperError | None, 
         total_ms=total * 1000,
         overhead_ms=(total - upstream_time) * 1000,
         attempts=attempts if is_told else (),
-        finish_reason=transcript.finish_reason,
+        finish_reason=finish_reason,
         prompt=exchange.prompt_mark,
         dropped_messages=exchange.dropped_messages,
         quality=transcript.read_quality(

@@ -16,7 +16,7 @@ from time import perf_counter
 import orjson
 
 from billing.models import CacheState, UsageSource
-from gateway.attempts import add_up, measure
+from gateway.attempts import measure
 from gateway.caching.entries import CachedAnswer
 from gateway.caching.shared_calls import SharedCall
 from gateway.calls import Caching, Exchange
@@ -68,6 +68,12 @@ async def share(flight: Flight, caching: Caching) -> bytes | None:
             await shared.wait_until_done()
         _take_result(flight, shared, joined)
         raise
+    except BaseException:
+        # Whatever this one's client did to it, nobody else waits for it.
+        if not shared.leave(exchange) and not shared.is_done:
+            calls.pop(place, None)
+            _stop(shared, StopReason.CLIENT_CANCELLED)
+        raise
     return _take_result(flight, shared, joined)
 
 
@@ -113,7 +119,7 @@ async def _hand_on_all(flight: Flight, shared: SharedCall) -> None:
             if chunks and not control.is_client_gone:
                 position += len(chunks)
                 flight.exchange.deployment = shared.flight.exchange.deployment
-                await _hand_on(flight, chunks)
+                await _hand_on(flight, [(chunk, orjson.loads(chunk)) for chunk in chunks])
             elif shared.is_done:
                 return
             else:
@@ -125,7 +131,7 @@ async def _hand_on_known(flight: Flight, cached: CachedAnswer) -> bytes | None:
     exchange = flight.exchange
     assert exchange.call is not None
     exchange.cache_state, exchange.output = CacheState.COALESCED.value, cached.output
-    flight.reused = cached
+    flight.reused, flight.is_known = cached, True
     if not exchange.call.is_stream:
         return cached.body
     flight.recording, flight.transcript.usage_chunk = split_stream(cached.body)
@@ -174,7 +180,8 @@ def _take_result(flight: Flight, shared: SharedCall, joined: float) -> bytes | N
         flight.verdict, flight.output, flight.earlier = carried.verdict, carried.output, carried.earlier
         # Of what was before it came, a member has seen and waited for nothing.
         flight.first_token = max(carried.first_token, exchange.started) if carried.first_token else 0
-        flight.upstream_seconds = min(carried.upstream_seconds, perf_counter() - joined)
+        waited = perf_counter() - joined - (exchange.ended - exchange.sent)
+        flight.upstream_seconds = min(carried.upstream_seconds, max(0.0, waited))
         flight.added_input_tokens, flight.transcript = carried.added_input_tokens, carried.transcript
     else:
         flight.upstream_seconds = perf_counter() - joined
@@ -201,7 +208,7 @@ def _cached_of(flight: Flight, body: bytes | None) -> CachedAnswer:
     assert caching is not None
     assert deployment is not None
     last = measure(transcript, input_tokens=flight.input_tokens, is_worked_on=True)
-    tokens, source, _ = add_up(flight.answers, last) if flight.earlier else last
+    tokens, source, _ = last
     now_us = flight.runtime.clerk.now_us
     return CachedAnswer(
         upstream=deployment.upstream.name,
@@ -222,7 +229,7 @@ def _keep(flight: Flight, caching: Caching, cached: CachedAnswer) -> None:
     exchange = flight.exchange
     assert exchange.call is not None
     assert exchange.plan is not None
-    # Another model answered because this one could not: that passes.
+    # Another model answered because this one could not: that passes. An empty answer helps nobody a second time.
     is_own = exchange.plan.model.name == exchange.call.model
-    if is_own and cached.finish_reason in _WHOLE_ENDS:
+    if is_own and flight.transcript.has_output and cached.finish_reason in _WHOLE_ENDS:
         flight.runtime.answers.keep(caching.key, cached, now_us=cached.stored_us)

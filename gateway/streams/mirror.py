@@ -112,8 +112,8 @@ class StreamMirror:
                     logger.warning("streams cannot be shared, Redis fails: %s", fault)
                 is_failing = True
                 for request_id, stream in streams.items():
-                    if request_id in self._places:
-                        self._places[request_id] = None
+                    # What has arrived nobody knows, of a first write neither: Redis is asked.
+                    self._places[request_id] = None
                     self._dirty.setdefault(request_id, stream)
                 self._has_work.set()
                 await asyncio.sleep(_RETRY_SECONDS)

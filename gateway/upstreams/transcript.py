@@ -129,6 +129,9 @@ class Transcript:
             if text and isinstance(text, str):
                 self._texts.append(text)
                 self.characters += len(text)
+        if message.get("audio"):
+            # It has no text to count, and is an answer all the same.
+            self._texts.append("")
         functions = [call.get("function") or {} for call in message.get("tool_calls") or ()]
         if message.get("function_call"):
             functions.append(message["function_call"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from billing.accounts import get_balance
 from billing.errors import AmountInvalid, MovementDecided
 from billing.funds import Funds, read_funds
-from billing.models import Account, Transfer
+from billing.models import Account, AccountKind, Transfer
 from billing.money import Order, order_movement, reject_movement
 from billing.money_models import Allocation, Grant, Movement, MovementKind, MovementStatus
 from billing.reconciliation.running import reconcile
@@ -205,6 +205,14 @@ def test_a_later_grant_can_be_withdrawn_until_it_begins() -> None:
         reject_movement(due.pk, author="ann", reason="too late")
     assert read_funds(call.customer_id).posted_nanousd == 7
     assert Account.objects.get(customer_id=call.customer_id).grants_due_us is None
+
+
+def test_a_later_grant_finds_the_account_that_it_will_come_from() -> None:
+    """The batch of calls that gives it runs in the driver's own transaction, in which none can be opened."""
+    wallet = Wallet()
+    assert not Account.objects.filter(kind=AccountKind.CREDIT_SOURCE).exists()
+    wallet.move(MovementKind.GRANT, 7, starts=3_600)
+    assert Account.objects.filter(kind=AccountKind.CREDIT_SOURCE).exists()
 
 
 def test_a_refund_takes_prepaid_money_only_and_none_that_is_held() -> None:

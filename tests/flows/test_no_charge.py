@@ -56,6 +56,18 @@ async def test_a_broken_answer_is_free_under_terms_that_say_so(platform: Platfor
     platform.assert_settled(caller)
 
 
+async def test_an_answer_of_the_wrong_shape_was_produced_and_is_charged(platform: Platform) -> None:
+    caller = make_caller(platform, no_charge_on="both")
+    platform.upstream.queue(Behaviour(text="no JSON at all"), target=caller.model)
+    schema = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object", "required": ["a"]}}}
+    answer = await ask(platform.server, caller, response_format=schema, headers={"x-max-attempts": "1"})
+    assert (answer.status, answer.error["code"]) == (422, "output_invalid")
+    record = platform.settle_one(caller)
+    assert record.charged_nanousd == record.cost_nanousd > 0
+    assert "no_charge" not in record.flags
+    platform.assert_settled(caller)
+
+
 @pytest.mark.parametrize("behaviour", [EMPTY, BROKEN], ids=["empty", "broken"])
 async def test_without_a_rule_every_answer_is_charged(platform: Platform, behaviour: Behaviour) -> None:
     caller = make_caller(platform)

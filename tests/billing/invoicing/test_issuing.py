@@ -76,6 +76,18 @@ def test_a_draft_whose_ground_has_changed_has_to_be_closed_again() -> None:
     assert_books_are_clean()
 
 
+def test_a_call_that_settles_between_draft_and_issue_is_the_next_invoices() -> None:
+    buyer = Buyer()
+    buyer.use(OCTOBER)
+    draft = buyer.close()
+    buyer.use(OCTOBER, settled=DECEMBER)
+    issued = issue_invoice(draft.pk, author=ANN)
+    assert (issued.net_nanousd, issued.due_cents, document(issued).prepaid_nanousd) == (parse_usd("5"), 5_00, 0)
+    following = buyer.issue("2026-11")
+    assert (following.net_nanousd, following.due_cents) == (parse_usd("5"), 5_00)
+    assert_books_are_clean()
+
+
 def test_what_prepaid_money_and_grants_have_paid_is_deducted() -> None:
     buyer = Buyer()
     buyer.move(MovementKind.TOP_UP, "2", at=OCTOBER - DAY)

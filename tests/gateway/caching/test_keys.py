@@ -164,8 +164,8 @@ def bare_key(body: dict[str, Any], customer_id: int) -> bytes:
     """Return the key of any body of one model, without a database."""
     model = SimpleNamespace(name="alpha", deployments=(), cache_is_shared=False)
     exchange: Any = SimpleNamespace(
-        call=SimpleNamespace(body=body, wish=NO_WISH, is_stream=False, contract=None),
-        plan=SimpleNamespace(model=model, output_tokens_per_choice=5),
+        call=SimpleNamespace(body=body, wish=NO_WISH, is_stream=False, contract=None, attempts=1),
+        plan=SimpleNamespace(model=model, output_tokens_per_choice=5, catalogue_generation=1),
         principal=SimpleNamespace(customer_id=customer_id, environment="live"),
         prompt_mark=None,
         is_run=False,

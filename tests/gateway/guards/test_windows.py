@@ -46,6 +46,13 @@ def cut(text: str, places: list[int]) -> list[str]:
 cuts = st.lists(st.integers(0, 200), max_size=20)
 
 
+def test_a_value_that_is_a_part_of_another_is_hidden_after_it() -> None:
+    vault = Vault()
+    vault.mask("URL", "example.org", restores=True)
+    vault.mask("EMAIL", "bob@example.org", restores=True)
+    assert vault.hide("Write to bob@example.org, or see example.org.") == "Write to [EMAIL_1], or see [URL_1]."
+
+
 @given(text=texts, places=cuts)
 def test_cutting_a_text_changes_nothing(text: str, places: list[int]) -> None:
     whole = pass_through(GUARD, [text], vault=make_vault())
