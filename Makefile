@@ -12,7 +12,7 @@ LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-
 	--no-emit-find-links --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-services test-browser check docs fix bench bench-lists bench-peers lock local
+.PHONY: help setup run test test-all test-services test-browser check docs fix bench bench-lists bench-peers lock local
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -66,7 +66,10 @@ $(BIN)/python -m pytest $(2) -m $(1) $(ARGS) $(if $(SECOND_TRY),|| { \
 	$(BIN)/python -m pytest -m $(1) --last-failed --last-failed-no-failures none; })
 endef
 
-test: setup ## tests on SQLite, with no services
+test: setup ## tests on SQLite, with no services, in two minutes
+	unset DATABASE_URL REDIS_URL; $(call pytest,"not services and not browser and not slow",-n auto)
+
+test-all: setup ## all tests on SQLite, also those that start and kill servers
 	unset DATABASE_URL REDIS_URL; $(call pytest,"not services and not browser",-n auto)
 
 # The whole suite again and not a marked part of it: the promise is one behaviour on both databases, and a test
@@ -96,7 +99,7 @@ check: setup ## everything that must hold before a commit
 	$(PLAIN) $(BIN)/python manage.py makemigrations --check --dry-run
 	$(PLAIN) $(BIN)/python manage.py check --fail-level WARNING
 	$(PLAIN) $(BIN)/python manage.py docs_reference --check
-	@$(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory test-all
 
 docs: setup ## write the generated pages of the reference
 	$(PLAIN) $(BIN)/python manage.py docs_reference

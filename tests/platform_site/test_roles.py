@@ -39,7 +39,7 @@ from tests.admitting import run
 from tests.exporting import order
 from tests.factories import funded_call, make_guard
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.slow]
 
 # For each role: the pages it may look at, and those where it may add, change and delete; every other is closed.
 _MONEY = {

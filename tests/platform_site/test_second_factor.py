@@ -17,7 +17,7 @@ from gateway.demo import FILE_NAME
 from keys.models import AuditEvent
 from platform_site.second_factor.states import Mode, find_mode
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.slow]
 
 PASSWORD = "correct horse battery"
 PAGE = "/admin/second-factor/"
