@@ -1,4 +1,4 @@
-"""What the server does from time to time beside serving: alerts, sums, closed hours and months, archiving, proving.
+"""What the server does from time to time beside serving: alerts, sums, closed hours and months, exports, proof.
 
 A thread of its own in the process that was started (the supervisor, where there is one) looks every few seconds which
 jobs are due; each is done by one process of all (`common.periodic`), in a thread with a connection of its own. What
@@ -22,6 +22,7 @@ from django.db import connections
 
 from billing.alerts import notice_alerts, send_alerts
 from billing.alerts.noticing import read_policy
+from billing.export_models import ExportSchedule
 from billing.invoicing.months import close_due_months
 from billing.postings import post_hours
 from billing.usage_days import roll_up_usage
@@ -145,6 +146,14 @@ JOBS = (
         schedule=Schedule(every=_HOUR, offset=timedelta(minutes=12), lease=timedelta(hours=6)),
         run=close_months,
         is_wanted=lambda: settings.ENVIRONMENT.invoice_closing != "off",
+    ),
+    Job(
+        name="exports",
+        purpose="Writes the files of export schedules, a closed day each (manage.py export_scheduled).",
+        # A day is closed once no call that began in it is running.
+        schedule=Schedule(every=_HOUR, offset=timedelta(minutes=17), lease=timedelta(hours=6)),
+        run=partial(run_command, "export_scheduled"),
+        is_wanted=lambda: ExportSchedule.objects.filter(is_active=True).exists(),
     ),
     Job(
         name="reconciliation",

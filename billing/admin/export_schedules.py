@@ -98,4 +98,4 @@ class ExportScheduleAdmin(PlatformModelAdmin[ExportSchedule]):
         last, yesterday = page_facts(schedule), datetime.now(UTC).date() - timedelta(days=1)
         if (last is not None and last >= yesterday) or schedule.first_day > yesterday:
             return badge("Up to date", "success")
-        return badge("Due", "warning", title="Run 'manage.py export_scheduled', by cron or a timer.")
+        return badge("Due", "warning", title="A server does it within the hour; 'manage.py export_scheduled' at once.")

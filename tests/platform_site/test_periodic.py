@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from billing.export_models import ExportSchedule
 from billing.models import Transfer
 from common.models import PeriodicJob
 from common.periodic import Schedule
@@ -69,6 +70,7 @@ def test_what_is_not_wanted_here_is_left_to_others(settings: Any) -> None:
     assert set(PeriodicJob.objects.values_list("name", flat=True)) == IN_PROCESS
     everything = {"nightly_reconcile": "on", "retention_days": 400, "invoice_closing": "draft"}
     settings.ENVIRONMENT = settings.ENVIRONMENT.model_copy(update=everything)
+    ExportSchedule.objects.create(name="daily", content="usage", format="csv", first_day=NOW.date())
     claim_due_jobs(JOBS, now=NOW)
     assert PeriodicJob.objects.count() == len(JOBS)
 

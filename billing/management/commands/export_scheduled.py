@@ -15,7 +15,7 @@ from common.money import format_usd
 
 
 class Command(BaseCommand):
-    """Safe to run at any time and any number of times, also at once: by cron or a timer, once an hour or a day."""
+    """Safe to run at any time and any number of times, also at once; a server runs it every hour."""
 
     help = "Export every closed day of every active schedule that has not been exported; exit 1 when one fails."
     requires_system_checks = []
