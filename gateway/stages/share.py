@@ -57,22 +57,17 @@ async def share(flight: Flight, caching: Caching) -> bytes | None:
     joined = perf_counter()
     try:
         await _hand_on_all(flight, shared)
-    except CallStopped as stopped:
+    except Exception as fault:
+        # Whatever this one's client did, nobody else waits for it.
         if shared.leave(exchange):
             flight.upstream_seconds = perf_counter() - joined
             raise
         if not shared.is_done:
             # Nobody joins what is only read to its end for its bill.
             calls.pop(place, None)
-            _stop(shared, stopped.reason)
+            _stop(shared, fault.reason if isinstance(fault, CallStopped) else StopReason.CLIENT_CANCELLED)
             await shared.wait_until_done()
         _take_result(flight, shared, joined)
-        raise
-    except BaseException:
-        # Whatever this one's client did to it, nobody else waits for it.
-        if not shared.leave(exchange) and not shared.is_done:
-            calls.pop(place, None)
-            _stop(shared, StopReason.CLIENT_CANCELLED)
         raise
     return _take_result(flight, shared, joined)
 
