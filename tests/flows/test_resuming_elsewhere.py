@@ -63,7 +63,7 @@ async def test_whoever_reads_elsewhere_keeps_the_stream_from_ending(pair: Platfo
         # Of two streams that lost their clients at the same time the other one ends.
         (record,) = await asyncio.to_thread(pair.wait_for_usage, other)
         assert record.request_id == left
-        pair.upstream.release()
+        await asyncio.to_thread(pair.release)
         assert b"data: [DONE]" in await call.read_answer()
     record = await asyncio.to_thread(pair.settle_one, caller)
     assert record.status == UsageStatus.COMPLETED

@@ -51,7 +51,8 @@ async def leave(platform: Platform, call: RawCall) -> None:
 
 
 async def released(platform: Platform, asking: Awaitable[list[Answer]]) -> list[Answer]:
-    platform.upstream.release()
+    # The holds of its callers stand before the call has been sent.
+    await asyncio.to_thread(platform.release)
     return await asking
 
 
@@ -86,7 +87,7 @@ async def test_who_comes_later_sees_the_stream_from_its_beginning_and_live(platf
             assert b"x-cache: coalesced" in second.seen
             await socket.call(caller)
             assert (await socket.receive())["cache"] == "coalesced"
-            platform.upstream.release()
+            await asyncio.to_thread(platform.release)
             await first.read_answer()
             assert b"[DONE]" in await second.read_answer()
             assert (await socket.finish())[-1]["type"] == "done"
@@ -145,7 +146,7 @@ async def test_when_all_have_left_the_last_pays_for_what_was_made(
     for call in (first, second):
         await leave(platform, call)
     if on_disconnect is OnDisconnect.DRAIN:
-        platform.upstream.release()
+        await asyncio.to_thread(platform.release)
     found = await settle_all(platform, caller, 2)
     free, paid = sorted(found["miss"], key=lambda record: record.charged_nanousd)
     assert (free.charged_nanousd, free.status, paid.status) == (0, UsageStatus.CANCELLED, UsageStatus.CANCELLED)
@@ -190,7 +191,7 @@ async def test_customers_never_share_a_call_that_is_running(platform: Platform) 
     hold(platform, caller, "head")
     asking = [asyncio.create_task(ask_many(platform.server, who, n=1)) for who in (caller, stranger)]
     await asyncio.to_thread(platform.upstream.wait_until_held, n=2)
-    platform.upstream.release()
+    await asyncio.to_thread(platform.release)
     assert [(await answers)[0].headers["x-cache"] for answers in asking] == ["miss", "miss"]
 
 
@@ -201,7 +202,7 @@ async def test_who_wants_a_fresh_answer_shares_none(platform: Platform, caller: 
     await wait_for_holds(platform, caller, 1)
     second = asyncio.create_task(ask(platform.server, caller, headers={"cache-control": "no-cache"}))
     await asyncio.to_thread(platform.upstream.wait_until_held, n=2)
-    platform.upstream.release()
+    await asyncio.to_thread(platform.release)
     assert [(await one).headers["x-cache"] for one in (first, second)] == ["miss", "bypass"]
 
 
@@ -210,7 +211,7 @@ async def test_each_keeps_its_own_answer_under_its_key(platform: Platform, calle
     keys = [{"idempotency-key": name} for name in ("one", "two")]
     asking = [asyncio.create_task(ask(platform.server, caller, headers=key, stream=True)) for key in keys]
     await wait_for_holds(platform, caller, 2)
-    platform.upstream.release()
+    await asyncio.to_thread(platform.release)
     first = [await one for one in asking]
     found = await settle_all(platform, caller, 2)
     assert (len(found["miss"]), len(found["coalesced"])) == (1, 1)
@@ -250,7 +251,7 @@ async def test_a_server_that_goes_away_lets_a_shared_call_end(own_platform: Call
             await call.read_events(2)
         platform.server.terminate()
         await asyncio.to_thread(wait_for, lambda: platform.server.probe("/readyz") != 200, what="the drain")
-        platform.upstream.release()
+        await asyncio.to_thread(platform.release)
         for call in (first, second):
             assert b"[DONE]" in await call.read_answer()
     await asyncio.to_thread(platform.server.process.wait, 30)
