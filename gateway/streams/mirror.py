@@ -30,6 +30,8 @@ _BEAT_SECONDS = 2
 # Of a stream that runs: it may be quiet for as long as an upstream may.
 _RUNNING_SECONDS = 900
 _LOOK_EVERY_MS = 1_000
+# Between looks for a stream that is not there (yet).
+_PAUSES = (0.05, 0.15, 0.3)
 _RETRY_SECONDS = 0.5
 _READ_AT_ONCE = 64
 _WRITE_BYTES = 262_144
@@ -177,9 +179,17 @@ class StreamMirror:
     # -- the streams of others
 
     async def find(self, request_id: str) -> "SharedStream | None":
-        """Return what is known of a stream. Raises StreamsUnavailable."""
-        found = await _ask(self._readers.get(_label_key(request_id)))
-        return None if found is None else _read_label(found)
+        """Return what is known of a stream. Raises StreamsUnavailable.
+
+        Who comes back at once may be here before the stream's process has written it: it is looked for a moment.
+        """
+        for pause in (*_PAUSES, None):
+            found = await _ask(self._readers.get(_label_key(request_id)))
+            if found is not None:
+                return _read_label(found)
+            if pause is not None:
+                await asyncio.sleep(pause)
+        return None
 
     async def is_alive(self, process: str) -> bool:
         """Return whether a process has said lately that it lives. Raises StreamsUnavailable."""
