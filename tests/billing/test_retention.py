@@ -27,7 +27,7 @@ from tests.admitting import make_context, run
 from tests.exporting import COST, END, START, settle_one
 from tests.factories import FundedCall, funded_call
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.slow]
 
 DAY = timedelta(days=1)
 

@@ -36,7 +36,7 @@ from tests.factories import (
 )
 from tests.prompting import make_prompt, make_released
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.slow]
 
 # A column of each table that may be written again and again.
 WATCHED: dict[type[models.Model], str] = {

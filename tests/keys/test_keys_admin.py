@@ -10,7 +10,7 @@ from common.money import parse_usd
 from keys.models import ApiKey, AuditEvent, Customer, CustomerStatus, Plan
 from tests.factories import make_customer, make_key, make_plan
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.slow]
 
 ADD_KEY = "/admin/keys/apikey/add/"
 

@@ -14,7 +14,7 @@ from common.periodic import Schedule
 from platform_site.periodic import JOBS, Job, JobFailed, JobStopped, claim_due_jobs, run_command, run_job
 from tests.billing.test_money_admin import make_usage
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.slow]
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 IN_PROCESS = {"alerts", "usage-sums", "closed-hours"}

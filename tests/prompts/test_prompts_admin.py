@@ -21,7 +21,7 @@ from prompts.models import (
 from prompts.releasing import set_label_rules
 from tests.prompting import make_prompt, make_released, publish, release, text_content
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.slow]
 
 ROOT = "/admin/prompts/prompt"
 
