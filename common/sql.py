@@ -4,7 +4,9 @@ The ORM costs 50-100 us a statement; admission runs about ten a batch. This spea
 of a Django connection, inside `transaction.atomic` or a `DurableTransaction`. Statements are written with `%s`.
 """
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from types import TracebackType
 from typing import Any
@@ -13,6 +15,8 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from common.clock import from_us
+
+logger = logging.getLogger(__name__)
 
 Row = tuple[Any, ...]
 # Of a connection: itself, the version of the file as others left it, the rows that it has changed.
@@ -87,6 +91,17 @@ class Sql:
         self.alias = connection.alias
         self._driver: Any = connection.connection
         self._cursor: Any = self._driver.cursor()
+
+    @contextmanager
+    def sparing(self, what: str) -> Iterator[None]:
+        """Bound what must not fail its transaction: should it, it is undone and logged, and the transaction goes on."""
+        self.run("SAVEPOINT spared")
+        try:
+            yield
+        except Exception:
+            logger.exception("not stored: %s", what)
+            self.run("ROLLBACK TO SAVEPOINT spared")
+        self.run("RELEASE SAVEPOINT spared")
 
     def read_write_mark(self) -> WriteMark | None:
         """Return a value that stays the same as long as nobody, this connection included, writes; None: unknown."""

@@ -4,13 +4,10 @@ A customer pays for the call, once, by its usage record; what failed attempts co
 are written in the transaction of the call's settlement, inside a savepoint: whatever fails here, the booking stands.
 """
 
-import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from common.sql import Sql
-
-logger = logging.getLogger(__name__)
 
 KEPT_DAYS = 30
 _KEPT_US = KEPT_DAYS * 86_400_000_000
@@ -47,14 +44,9 @@ def write_attempts(sql: Sql, attempts: Sequence[NewAttempt], *, now_us: int) -> 
     """Keep the attempts of settled calls. Never raises for what goes wrong with them."""
     if not attempts:
         return
-    sql.run("SAVEPOINT attempts")
-    try:
+    with sql.sparing(f"{len(attempts)} attempts"):
         for attempt in attempts:
             sql.run(_INSERT, (*attempt, now_us))
-    except Exception:
-        logger.exception("%d attempts were not recorded", len(attempts))
-        sql.run("ROLLBACK TO SAVEPOINT attempts")
-    sql.run("RELEASE SAVEPOINT attempts")
 
 
 def prune_attempts(sql: Sql, *, now_us: int) -> None:

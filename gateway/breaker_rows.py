@@ -3,7 +3,6 @@
 The row also decides who of all processes tries a deployment whose rest is over: whoever sets `trial_until_us`.
 """
 
-import logging
 from collections.abc import Sequence
 
 from django.db import transaction
@@ -15,8 +14,6 @@ from gateway.admission.commands import ClaimTrial, EndTrial, NoteBreaker, TrialC
 from gateway.breakers import BookStanding, BreakerState, HealthBook
 from gateway.models import Breaker, BreakerReason
 from keys.audit import Actor, record_event
-
-logger = logging.getLogger(__name__)
 
 _COLUMNS = BreakerState._fields
 _INSERT = (
@@ -57,13 +54,13 @@ def write_breakers(sql: Sql, commands: Sequence[tuple[int, BreakerCommand]], *, 
     """
     if not commands:
         return {}
-    claimed = {
+    answers = {
         position: TrialClaimed(until_us=now_us + _UNKNOWN_US)
         for position, command in commands
         if isinstance(command, ClaimTrial)
     }
-    sql.run("SAVEPOINT breakers")
-    try:
+    claimed: dict[int, TrialClaimed] = {}
+    with sql.sparing(f"{len(commands)} states of breakers"):
         ids = [command.deployment_id for _, command in commands]
         known = {found for (found,) in sql.rows_where_in("SELECT id FROM gateway_deployment", "id", ids)}
         # In the order of deployments: two batches that write the same rows must not wait for each other.
@@ -77,11 +74,9 @@ def write_breakers(sql: Sql, commands: Sequence[tuple[int, BreakerCommand]], *, 
                     claimed[position] = _claim_trial(sql, state, now_us=now_us)
                 case EndTrial(deployment_id=deployment_id, until_us=until_us):
                     sql.run(_END, (deployment_id, until_us))
-    except Exception:
-        logger.exception("%d states of breakers were not stored", len(commands))
-        sql.run("ROLLBACK TO SAVEPOINT breakers")
-    sql.run("RELEASE SAVEPOINT breakers")
-    return claimed
+        # Only now: what fails is undone, with what had been claimed before it.
+        answers |= claimed
+    return answers
 
 
 def _claim_trial(sql: Sql, state: BreakerState, *, now_us: int) -> TrialClaimed:

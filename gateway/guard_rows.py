@@ -5,15 +5,12 @@ a call, and of the first calls of a key in a minute. Both are written in the tra
 its refusal, inside a savepoint of their own: whatever fails here, the booking stands.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from common.sql import Sql
 from gateway.guards.values import Action, Finding
-
-logger = logging.getLogger(__name__)
 
 KEPT_A_CALL = 20
 KEPT_A_MINUTE = 60
@@ -86,13 +83,8 @@ def write_findings(sql: Sql, calls: Sequence[CallFindings], *, now_us: int) -> N
     """Count the findings of calls and keep as many as there is room for. Never raises for what goes wrong with them."""
     if not calls:
         return
-    sql.run("SAVEPOINT findings")
-    try:
+    with sql.sparing(f"findings of content rules in {len(calls)} calls"):
         _write(sql, calls, now_us)
-    except Exception:
-        logger.exception("the findings of %d calls were not recorded", len(calls))
-        sql.run("ROLLBACK TO SAVEPOINT findings")
-    sql.run("RELEASE SAVEPOINT findings")
 
 
 def prune_findings(sql: Sql, *, now_us: int) -> None:

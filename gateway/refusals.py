@@ -4,7 +4,6 @@ Of each key the first refusals of a minute are kept whole; the others are counte
 transaction that refused, inside a savepoint of their own: whatever fails here, the answer stands and its batch too.
 """
 
-import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,8 +13,6 @@ from common.errors import TollkeeperError
 from common.money import format_usd
 from common.sql import Sql
 from keys.limits import LimitReading
-
-logger = logging.getLogger(__name__)
 
 KEPT_A_MINUTE = 20
 KEPT_DAYS = 30
@@ -63,13 +60,8 @@ def write_refusals(sql: Sql, refusals: Sequence[NewRefusal], *, now_us: int) -> 
     """Keep the refusals, as many as there is room for, and count all. Never raises for what goes wrong with them."""
     if not refusals:
         return
-    sql.run("SAVEPOINT refusals")
-    try:
+    with sql.sparing(f"{len(refusals)} refusals"):
         _write(sql, refusals, now_us)
-    except Exception:
-        logger.exception("%d refusals were not recorded", len(refusals))
-        sql.run("ROLLBACK TO SAVEPOINT refusals")
-    sql.run("RELEASE SAVEPOINT refusals")
 
 
 def prune_refusals(sql: Sql, *, now_us: int) -> None:
