@@ -54,3 +54,14 @@ def test_an_error_within_writes_nothing_and_the_next_block_works() -> None:
         _write("dropped", "dropped")
     _write("kept")
     assert _written() == {"kept"}
+
+
+def test_what_is_spared_may_fail_alone(caplog: pytest.LogCaptureFixture) -> None:
+    with connection.wrap_database_errors, DurableTransaction(connection):
+        sql = Sql(connection)
+        with sql.sparing("a group"):
+            sql.run("INSERT INTO auth_group (name) VALUES (%s)", ("dropped",))
+            sql.run("INSERT INTO no_such_table (name) VALUES (%s)", ("x",))
+        sql.run("INSERT INTO auth_group (name) VALUES (%s)", ("kept",))
+    assert _written() == {"kept"}
+    assert "not stored: a group" in caplog.text
