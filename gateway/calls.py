@@ -51,6 +51,8 @@ class ChatCall(NamedTuple):
     wish: RouteWish = NO_WISH
     # Its oldest turns may be left out where it does not fit.
     may_truncate: bool = False
+    # It offered `functions`, the form before tools: it has tools here, and is answered in its own form.
+    wants_function_call: bool = False
 
 
 class PromptMark(NamedTuple):

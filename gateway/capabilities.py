@@ -99,7 +99,7 @@ def needs_of(body: Mapping[str, Any], *, images: int) -> Capability:
     """Return what a chat body asks for beyond text in and text out. Neutral values (`n: 1`) ask for nothing."""
     # As plain integers: an operation on flags costs twenty of theirs.
     needs = 0
-    if body.get("tools") or body.get("functions"):
+    if body.get("tools"):
         needs |= _TOOLS
     if images:
         needs |= _IMAGES

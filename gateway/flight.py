@@ -19,8 +19,9 @@ Chunk = tuple[bytes, dict[str, Any]]
 class Sink(Protocol):
     """A transport's end of a call: where answers go. Implementations do nothing once the client is gone."""
 
-    # Something of the answer has been handed to the client: no other status or deployment is possible any more.
-    has_begun: bool
+    @property
+    def has_begun(self) -> bool:
+        """Return whether something has been handed to the client: no other status or deployment is possible then."""
 
     async def begin(self, exchange: Exchange) -> None:
         """Send the head of a stream."""

@@ -20,6 +20,7 @@ from gateway.stages.fill import fill
 from gateway.stages.fulfil import fulfil
 from gateway.stages.guard import guard
 from gateway.stages.hand_over import hand_over, hand_over_known
+from gateway.stages.old_form import in_callers_form
 from gateway.stages.parse import parse
 from gateway.stages.recall import recall
 from gateway.stages.record import record_refusal
@@ -54,6 +55,7 @@ async def run_call(runtime: Runtime, exchange: Exchange, control: CallControl, s
         logger.exception("%s: failed before admission", exchange.request_id)
         await sink.fail(exchange, InternalError(internal_detail=repr(error)), None)
     else:
+        sink = in_callers_form(exchange, sink)
         if exchange.replayed is not None or exchange.reused is not None:
             await hand_over_known(runtime, exchange, control, sink)
         else:

@@ -61,7 +61,7 @@ def count_text(text: str) -> int:
 
 
 async def count_input(body: dict[str, Any], *, enough: int) -> InputCount:
-    """Return the count of a chat body's messages, tools and response format.
+    """Return the count of messages, tools and response format of a chat body in its canonical form.
 
     Counting ends early once `enough` is passed: the caller refuses such a call whatever the exact number.
     """
@@ -83,7 +83,7 @@ async def count_input(body: dict[str, Any], *, enough: int) -> InputCount:
                 tokens += await _count_long(value, enough=enough - tokens)
         if tokens > enough:
             return InputCount(text_tokens=tokens, images=images)
-    for name in ("tools", "functions", "response_format"):
+    for name in ("tools", "response_format"):
         if body.get(name):
             tokens += await _count_long(orjson.dumps(body[name]).decode(), enough=enough - tokens)
     return InputCount(text_tokens=tokens, images=images)

@@ -2,13 +2,14 @@
 
 Habits that mean the same to every provider become one: nothing said and null, a neutral value spelled out, one stop
 text and a list of one, a text and a list of one text part, developer and system, `max_tokens` and
-`max_completion_tokens`. Functions stay functions: they are answered in another form than tools. Fits and limits of the
-model are checked elsewhere, since they depend on where the call goes. Nothing is changed in place.
+`max_completion_tokens`, functions and tools (how the answer is said stands in `ChatCall.wants_function_call`). Fits and
+limits of the model are checked elsewhere, since they depend on where the call goes. Nothing is changed in place.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from gateway.chat.functions import has_functions, use_tool_messages, use_tools
 from gateway.errors import ParametersContradict
 
 Body = dict[str, Any]
@@ -61,7 +62,12 @@ def normalize(body: Body) -> Body:
         canonical["max_completion_tokens"] = canonical.pop("max_tokens")
     if isinstance(canonical.get("stop"), str):
         canonical["stop"] = [canonical["stop"]]
-    canonical["messages"] = [_normalize_message(message) for message in body["messages"]]
+    messages = [_normalize_message(message) for message in body["messages"]]
+    if has_functions(messages):
+        for names, sentence in _two_forms_of_one_call(messages):
+            raise ParametersContradict(names=names, sentence=sentence)
+        messages = use_tool_messages(messages)
+    canonical["messages"] = messages
     return canonical
 
 
@@ -73,6 +79,8 @@ def _settle_relations(body: Body) -> None:
     for check in _CHECKS:
         for names, sentence in check(body):
             raise ParametersContradict(names=names, sentence=sentence)
+    if "functions" in body:
+        use_tools(body)
 
 
 def _normalize_message(message: Body) -> Body:
@@ -111,6 +119,13 @@ def _two_forms_of_one(body: Mapping[str, Any]) -> Iterator[_Problem]:
             ("functions", "tools"),
             "'functions' is the older form of 'tools', and a call can have one of them. Send all of them as 'tools'.",
         )
+
+
+def _two_forms_of_one_call(messages: list[Body]) -> Iterator[_Problem]:
+    for index, message in enumerate(messages):
+        if message.get("function_call") and message.get("tool_calls"):
+            names = f"messages[{index}].function_call", f"messages[{index}].tool_calls"
+            yield names, f"'{names[0]}' is the older form of 'tool_calls', and a message can have one of them."
 
 
 def _choices_of_nothing(body: Mapping[str, Any]) -> Iterator[_Problem]:

@@ -52,7 +52,7 @@ async def accept_body(runtime: Runtime, exchange: Exchange, body: dict[str, Any]
     if exchange.call.is_stream and exchange.is_resumable is None:
         exchange.is_resumable = read_resume_wish(exchange.headers)
     exchange.dropped_messages = 0
-    exchange.input_count = await count_input(body, enough=runtime.clerk.catalogue.largest_window)
+    exchange.input_count = await count_input(exchange.call.body, enough=runtime.clerk.catalogue.largest_window)
 
 
 def read_call(raw_body: bytes, *, bounds: CallBounds) -> ChatCall:
@@ -83,6 +83,8 @@ def read_body(
     )
     if may_truncate:
         call = call._replace(may_truncate=True)
+    if body.get("functions"):
+        call = call._replace(wants_function_call=True)
     if call.contract is None or call.choices > 1:
         return call
     # What the client has of a wrong answer in the model's own chunks cannot be taken back.

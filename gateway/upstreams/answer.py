@@ -32,13 +32,11 @@ class UpstreamAnswer:
         self,
         answer: Answer,
         deployment: DeploymentEntry,
-        call: ChatCall,
         control: CallControl,
         dialect: DialectModule,
     ) -> None:
         self._answer = answer
         self._upstream = deployment.upstream
-        self._call = call
         self._control = control
         self._dialect = dialect
         # What the provider said of its input, as soon as it did: worth knowing of a stream that breaks off.
@@ -85,7 +83,7 @@ class UpstreamAnswer:
                 chunk = await self._answer.read()
         except WireError as error:
             raise UpstreamInterrupted(internal_detail=repr(error)) from error
-        return self._dialect.read_completion(b"".join(parts) if len(parts) != 1 else parts[0], self._call)
+        return self._dialect.read_completion(b"".join(parts) if len(parts) != 1 else parts[0])
 
     async def read_events(self) -> AsyncIterator[list[Event]]:
         """Yield the chunks of a stream as they come: one list for each piece off the wire.
@@ -94,7 +92,7 @@ class UpstreamAnswer:
         to judge. Raises UpstreamInterrupted for a cut, UpstreamInvalidAnswer for what is not a chunk, or the error that
         an error event stands for.
         """
-        reader = self._dialect.open_reader(self._call)
+        reader = self._dialect.open_reader()
         try:
             piece = await self._answer.read() if self._first is None else self._first
             while piece:
@@ -148,7 +146,7 @@ async def open_answer(
     except BaseException:
         answer.hang_up()
         raise
-    return UpstreamAnswer(answer, deployment, call, control, dialect)
+    return UpstreamAnswer(answer, deployment, control, dialect)
 
 
 def timeout_error(passed: DeadlinePassed, upstream_name: str) -> UpstreamTimeout:

@@ -59,10 +59,10 @@ class DialectModule(Protocol):
     ) -> UpstreamRequest:
         """Return the request of a call without obstacles."""
 
-    def read_completion(self, raw: bytes, call: ChatCall, /) -> Event:
+    def read_completion(self, raw: bytes, /) -> Event:
         """Return a whole answer. Raises UpstreamInvalidAnswer, or the error that stands in its place."""
 
-    def open_reader(self, call: ChatCall, /) -> EventReader:
+    def open_reader(self) -> EventReader:
         """Return the reader of one stream."""
 
     def read_error(self, status: int, headers: Mapping[str, str], text: str, upstream_name: str) -> UpstreamError:

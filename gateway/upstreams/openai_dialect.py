@@ -12,6 +12,7 @@ import orjson
 
 from billing.tokens import TokenCounts
 from gateway.calls import ChatCall, Plan
+from gateway.capabilities import Capability
 from gateway.catalogue import DeploymentEntry
 from gateway.chat.parameters import known_parameters
 from gateway.errors import UpstreamError, UpstreamInvalidAnswer, UpstreamRateLimited
@@ -43,6 +44,10 @@ def build_request(deployment: DeploymentEntry, call: ChatCall, plan: Plan, *, is
     body.pop("max_completion_tokens", None)
     # What is held is what the upstream is told: without a limit of its own the model's default goes out.
     body[upstream.output_limit_parameter] = plan.output_tokens_per_choice
+    if call.wants_function_call and Capability.SAMPLING not in deployment.capabilities:
+        # Ours, not the caller's: of its reasoning models OpenAI's older ones refuse it. Of several calls the first is
+        # handed on (`gateway.chat.function_answers`).
+        body.pop("parallel_tool_calls", None)
     if is_stream:
         body["stream"] = True
         body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
@@ -56,7 +61,7 @@ def build_request(deployment: DeploymentEntry, call: ChatCall, plan: Plan, *, is
     )
 
 
-def read_completion(raw: bytes, _call: ChatCall) -> Event:
+def read_completion(raw: bytes) -> Event:
     """Return a completion as it is. Raises UpstreamInvalidAnswer when it is not a JSON object with choices."""
     parsed = parse_object(raw)
     if not isinstance(parsed.get("choices"), list):
@@ -91,7 +96,7 @@ class ChunkReader:
         return events
 
 
-def open_reader(_call: ChatCall) -> ChunkReader:
+def open_reader() -> ChunkReader:
     """Return the reader of one stream."""
     return ChunkReader()
 

@@ -275,8 +275,11 @@ PARAMETERS: dict[str, Any] = {
 REPLACED = {"model", "stream", "stream_options", "max_tokens", "max_completion_tokens"}
 
 
-# Of these a call has one or the other.
+# Of these a call has one or the other; the old form goes out as the new one.
 OLD_FORM = {"functions", "function_call"}
+NEW_FORM = {"tools": [{"type": "function", "function": PARAMETERS["functions"][0]}]} | {
+    name: PARAMETERS[name] for name in ("tool_choice", "parallel_tool_calls")
+}
 # What each may not go without.
 NEEDED = {
     "audio": ("modalities",),
@@ -289,7 +292,7 @@ NEEDED = {
 }
 
 
-@pytest.mark.parametrize("left_out", [OLD_FORM, {"tools", "tool_choice", "parallel_tool_calls"}])
+@pytest.mark.parametrize("left_out", [OLD_FORM, set(NEW_FORM)])
 def test_every_parameter_of_the_openai_types_is_accepted_and_passed_on(
     platform: Platform, client: OpenAI, caller: Caller, left_out: set[str]
 ) -> None:
@@ -301,7 +304,9 @@ def test_every_parameter_of_the_openai_types_is_accepted_and_passed_on(
     assert last.usage is not None
     (seen,) = platform.requests_for(caller.model)
     assert seen.body is not None
-    passed = {name: value for name, value in parameters.items() if name not in REPLACED}
+    passed = {name: value for name, value in parameters.items() if name not in REPLACED | OLD_FORM}
+    if "functions" in parameters:
+        passed |= NEW_FORM
     assert {name: value for name, value in seen.body.items() if name not in REPLACED} == {
         **passed,
         "messages": MESSAGES,

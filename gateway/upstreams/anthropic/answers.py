@@ -6,7 +6,6 @@ from typing import Any
 
 import orjson
 
-from gateway.calls import ChatCall
 from gateway.errors import UpstreamInvalidAnswer
 from gateway.upstreams.anthropic.errors import error_of_object
 from gateway.upstreams.anthropic.usage import translate_usage
@@ -24,15 +23,9 @@ _FINISH_REASONS = {
 }
 
 
-def finish_reason(stop_reason: str, *, wants_function: bool) -> str:
-    """Return OpenAI's reason; `wants_function` is for clients that offered `functions` and expect their old form."""
-    reason = _FINISH_REASONS.get(stop_reason, "stop")
-    return "function_call" if reason == "tool_calls" and wants_function else reason
-
-
-def wants_function(call: ChatCall) -> bool:
-    """Return whether the client speaks of functions, the form before tools."""
-    return bool(call.body.get("functions"))
+def finish_reason(stop_reason: str) -> str:
+    """Return OpenAI's reason."""
+    return _FINISH_REASONS.get(stop_reason, "stop")
 
 
 def refusal_of(stop_details: object) -> str | None:
@@ -41,7 +34,7 @@ def refusal_of(stop_details: object) -> str | None:
     return explanation if isinstance(explanation, str) and explanation else None
 
 
-def read_completion(raw: bytes, call: ChatCall) -> Event:
+def read_completion(raw: bytes) -> Event:
     """Return the completion of a Message.
 
     Raises UpstreamInvalidAnswer when it is none, or the error that stands in its place.
@@ -50,13 +43,13 @@ def read_completion(raw: bytes, call: ChatCall) -> Event:
     if message.get("type") != "message" or not isinstance(message.get("content"), list):
         raise error_of_object(message)
     try:
-        completion = translate_message(message, created=int(time.time()), wants_function=wants_function(call))
+        completion = translate_message(message, created=int(time.time()))
     except (AttributeError, KeyError, TypeError) as error:
         raise UpstreamInvalidAnswer(internal_detail=f"unreadable message: {error!r}") from error
     return orjson.dumps(completion), completion
 
 
-def translate_message(message: Mapping[str, Any], *, created: int, wants_function: bool) -> dict[str, Any]:
+def translate_message(message: Mapping[str, Any], *, created: int) -> dict[str, Any]:
     """Return a Message as a ChatCompletion. Blocks of kinds that are unknown here are left out."""
     blocks = message["content"]
     text = "".join(block["text"] for block in blocks if block["type"] == "text")
@@ -66,11 +59,9 @@ def translate_message(message: Mapping[str, Any], *, created: int, wants_functio
     answer["refusal"] = refusal_of(message.get("stop_details"))
     if thoughts:
         answer["reasoning_content"] = thoughts
-    if calls and wants_function:
-        answer["function_call"] = calls[0]["function"]
-    elif calls:
+    if calls:
         answer["tool_calls"] = calls
-    reason = finish_reason(str(message["stop_reason"]), wants_function=wants_function)
+    reason = finish_reason(str(message["stop_reason"]))
     completion = {
         "id": message["id"],
         "object": "chat.completion",

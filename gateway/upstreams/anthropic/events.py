@@ -14,9 +14,8 @@ import orjson
 
 from billing.tokens import TokenCounts
 from billing.usage import split_anthropic_usage
-from gateway.calls import ChatCall
 from gateway.errors import UpstreamError, UpstreamInvalidAnswer
-from gateway.upstreams.anthropic.answers import finish_reason, refusal_of, wants_function
+from gateway.upstreams.anthropic.answers import finish_reason, refusal_of
 from gateway.upstreams.anthropic.errors import error_of_object
 from gateway.upstreams.anthropic.usage import merge_usage, translate_usage
 from gateway.upstreams.dialect import Event, parse_object
@@ -25,20 +24,19 @@ from gateway.upstreams.events import EventSplitter
 _MALFORMED = (AttributeError, KeyError, TypeError, ValueError)
 
 
-def open_reader(call: ChatCall) -> "MessageReader":
+def open_reader() -> "MessageReader":
     """Return the reader of one stream."""
-    return MessageReader(created=int(time.time()), wants_function=wants_function(call))
+    return MessageReader(created=int(time.time()))
 
 
 class MessageReader:
     """Reads one stream; a state of few numbers, as blocks come one after the other."""
 
-    def __init__(self, *, created: int, wants_function: bool) -> None:
+    def __init__(self, *, created: int) -> None:
         self.is_done = False
         self.error: UpstreamError | None = None
         self.known_input: TokenCounts | None = None
         self._splitter = EventSplitter()
-        self._wants_function = wants_function
         self._envelope: dict[str, Any] = {"id": "", "object": "chat.completion.chunk", "created": created, "model": ""}
         self._has_started = False
         self._tools = 0
@@ -123,10 +121,7 @@ class MessageReader:
         # A call without arguments has an empty object for them: an empty text is no JSON.
         return self._call_delta({"arguments": "{}"}) if is_bare_call else None
 
-    def _call_delta(self, function: dict[str, Any], *, call_id: str | None = None) -> dict[str, Any] | None:
-        if self._wants_function:
-            # The old form has room for one call.
-            return {"function_call": function} if self._tools == 1 else None
+    def _call_delta(self, function: dict[str, Any], *, call_id: str | None = None) -> dict[str, Any]:
         call: dict[str, Any] = {"index": self._tools - 1}
         if call_id is not None:
             call |= {"id": call_id, "type": "function"}
@@ -144,7 +139,7 @@ class MessageReader:
         if self._stop_reason is None:
             # Nobody said that it was over: without a finish reason the stream counts as broken off.
             return []
-        reason = finish_reason(self._stop_reason, wants_function=self._wants_function)
+        reason = finish_reason(self._stop_reason)
         last = self._chunk({} if self._refusal is None else {"refusal": self._refusal}, reason)
         return [last, {**self._envelope, "choices": [], "usage": translate_usage(self._usage)}]
 

@@ -29,13 +29,12 @@ def translate_conversation(messages: Iterable[Mapping[str, Any]]) -> Conversatio
     """Return system text and turns of messages without obstacles."""
     system: list[Block] = []
     turns: list[dict[str, Any]] = []
-    functions = _FunctionIds()
     for message in messages:
         if message["role"] in ("system", "developer"):
             system += _content(message)
             continue
         role = "assistant" if message["role"] == "assistant" else "user"
-        blocks = list(_blocks(message, functions))
+        blocks = list(_blocks(message))
         if not blocks:
             continue
         if turns and turns[-1]["role"] == role:
@@ -48,33 +47,14 @@ def translate_conversation(messages: Iterable[Mapping[str, Any]]) -> Conversatio
     return Conversation(system, turns)
 
 
-class _FunctionIds:
-    """Ids for calls of the old kind, which have none: the result of a call follows it."""
-
-    def __init__(self) -> None:
-        self._calls = 0
-
-    def begin(self) -> str:
-        self._calls += 1
-        return self.current
-
-    @property
-    def current(self) -> str:
-        return f"function_call_{self._calls}"
-
-
-def _blocks(message: Mapping[str, Any], functions: _FunctionIds) -> Iterator[Block]:
+def _blocks(message: Mapping[str, Any]) -> Iterator[Block]:
     match message["role"]:
         case "tool":
             yield _result(_tool_id(message["tool_call_id"]), message)
-        case "function":
-            yield _result(functions.current, message)
         case "assistant":
             yield from _content(message)
             for call in message.get("tool_calls") or ():
                 yield _tool_use(_tool_id(call["id"]), call["function"])
-            if message.get("function_call"):
-                yield _tool_use(functions.begin(), message["function_call"])
         case _:
             yield from _content(message)
 

@@ -12,7 +12,8 @@ import orjson
 from gateway.upstreams.anthropic.sources import DATA_URL, IMAGE_TYPES, read_data_url
 from gateway.upstreams.dialect import Obstacle
 
-# Said in other words, see `requests`. `n` and `logprobs` are capabilities: by then they ask for nothing.
+# Said in other words, see `requests`. `n` and `logprobs` are capabilities: by then they ask for nothing; functions are
+# tools by then.
 TRANSLATED = frozenset(
     {
         "function_call",
@@ -103,8 +104,6 @@ def _in_messages(body: Mapping[str, Any]) -> Iterator[Obstacle]:
                 yield Obstacle(f"{place}.tool_calls[{number}]", "knows function calls only. Leave the others out")
             else:
                 yield from _in_arguments(call["function"], f"{place}.tool_calls[{number}].function.arguments")
-        if message.get("function_call"):
-            yield from _in_arguments(message["function_call"], f"{place}.function_call.arguments")
         if message.get("audio"):
             yield Obstacle(f"{place}.audio", "cannot refer to an earlier audio answer. Send its transcript as text")
 

@@ -66,19 +66,19 @@ def _opaque(user: str) -> str:
 
 
 def _tools(body: Mapping[str, Any]) -> dict[str, Any]:
-    functions = [*((tool["function"], tool) for tool in body.get("tools") or ())]
-    functions += [(function, function) for function in body.get("functions") or ()]
-    if not functions:
+    tools = body.get("tools")
+    if not tools:
         return {}
-    translated: dict[str, Any] = {"tools": [_tool(function, holder) for function, holder in functions]}
-    choice = _choice(body.get("tool_choice") or body.get("function_call"))
+    translated: dict[str, Any] = {"tools": [_tool(tool) for tool in tools]}
+    choice = _choice(body.get("tool_choice"))
     if body.get("parallel_tool_calls") is False and choice["type"] != "none":
         choice["disable_parallel_tool_use"] = True
     # "auto" is what goes without saying.
     return translated if choice == {"type": "auto"} else {**translated, "tool_choice": choice}
 
 
-def _tool(function: Mapping[str, Any], holder: Mapping[str, Any]) -> dict[str, Any]:
+def _tool(holder: Mapping[str, Any]) -> dict[str, Any]:
+    function = holder["function"]
     schema = function.get("parameters") or _NO_PARAMETERS
     tool: dict[str, Any] = {
         "name": function["name"],
@@ -93,8 +93,7 @@ def _tool(function: Mapping[str, Any], holder: Mapping[str, Any]) -> dict[str, A
 
 def _choice(choice: str | Mapping[str, Any] | None) -> dict[str, Any]:
     if isinstance(choice, Mapping):
-        # {"type": "function", "function": {"name": ...}}, or of the old kind {"name": ...}.
-        return {"type": "tool", "name": choice.get("function", choice)["name"]}
+        return {"type": "tool", "name": choice["function"]["name"]}
     return {"type": _TOOL_CHOICES[choice or "auto"]}
 
 

@@ -51,6 +51,20 @@ def test_what_asks_for_nothing_is_not_there(habit: dict[str, Any]) -> None:
         ({"max_tokens": 5, "max_completion_tokens": 5}, {"max_completion_tokens": 5}),
         ({"stop": "end"}, {"stop": ["end"]}),
         ({"tools": [TOOL], "tool_choice": "auto"}, {"tools": [TOOL]}),
+        ({"functions": [FUNCTION]}, {"tools": [TOOL], "parallel_tool_calls": False}),
+        ({"functions": [FUNCTION], "function_call": "auto"}, {"functions": [FUNCTION]}),
+        (
+            {"functions": [FUNCTION], "function_call": "none"},
+            {"tools": [TOOL], "tool_choice": "none", "parallel_tool_calls": False},
+        ),
+        (
+            {"functions": [FUNCTION], "function_call": {"name": "look"}},
+            {
+                "tools": [TOOL],
+                "tool_choice": {"type": "function", "function": {"name": "look"}},
+                "parallel_tool_calls": False,
+            },
+        ),
         (
             {"messages": [{"role": "developer", "content": [TEXT_PART]}]},
             {"messages": [{"role": "system", "content": "hi"}]},
@@ -69,7 +83,6 @@ def test_two_habits_of_one_call_are_one(one: dict[str, Any], other: dict[str, An
         {"messages": [{"role": "user", "content": [TEXT_PART, TEXT_PART]}]},
         {"messages": [{"role": "user", "content": [{**TEXT_PART, "cache_control": {"type": "ephemeral"}}]}]},
         {"tools": [TOOL], "tool_choice": "none", "parallel_tool_calls": True},
-        {"functions": [FUNCTION], "function_call": {"name": "look"}},
         {"logprobs": True, "top_logprobs": 0},
         {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}},
     ],
@@ -93,6 +106,21 @@ def test_what_means_something_stays(options: dict[str, Any]) -> None:
         ({"function_call": {"name": "look"}}, ["function_call", "functions"]),
         ({"functions": [FUNCTION], "function_call": {"name": "see"}}, ["function_call", "functions"]),
         ({"tools": [TOOL], "function_call": {"name": "look"}}, ["function_call", "functions"]),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "assistant",
+                        "function_call": {"name": "look", "arguments": "{}"},
+                        "tool_calls": [
+                            {"id": "a", "type": "function", "function": {"name": "look", "arguments": "{}"}},
+                        ],
+                    }
+                ]
+            },
+            ["messages[0].function_call", "messages[0].tool_calls"],
+        ),
+        ({"functions": [FUNCTION], "parallel_tool_calls": False}, ["parallel_tool_calls", "tools"]),
         ({"top_logprobs": 3}, ["top_logprobs", "logprobs"]),
         ({"logprobs": False, "top_logprobs": 3}, ["top_logprobs", "logprobs"]),
         ({"modalities": ["text", "audio"]}, ["modalities", "audio"]),

@@ -37,8 +37,8 @@ END = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {
 STOP = {"type": "message_stop"}
 
 
-def read(*events: dict[str, Any] | str, wants_function: bool = False) -> tuple[MessageReader, Transcript, list[Any]]:
-    reader = MessageReader(created=1, wants_function=wants_function)
+def read(*events: dict[str, Any] | str) -> tuple[MessageReader, Transcript, list[Any]]:
+    reader = MessageReader(created=1)
     transcript = Transcript()
     texts = [event if isinstance(event, str) else json.dumps(event) for event in events]
     chunks = [parsed for _, parsed in reader.feed("".join(f"data: {text}\n\n" for text in texts).encode())]
@@ -117,21 +117,7 @@ def test_unknown_events_and_blocks_are_passed_over() -> None:
     assert (reader.error, transcript.is_whole, len(chunks)) == (None, True, 3)
 
 
-def test_who_offered_functions_is_answered_with_a_function_call() -> None:
-    opening = {
-        "type": "content_block_start",
-        "content_block": {"type": "tool_use", "id": "t", "name": "f", "input": {}},
-    }
-    delta = {"type": "content_block_delta", "delta": {"type": "input_json_delta", "partial_json": "{}"}}
-    end = {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 5}}
-    stop = {"type": "content_block_stop"}
-    _, transcript, chunks = read(START, opening, delta, stop, opening, delta, stop, end, STOP, wants_function=True)
-    calls = [c["choices"][0]["delta"].get("function_call") for c in chunks if c["choices"]]
-    assert [call for call in calls if call] == [{"name": "f", "arguments": ""}, {"arguments": "{}"}]
-    assert transcript.finish_reason == "function_call"
-
-
 @given(st.binary(max_size=300))
 def test_no_bytes_make_the_reader_raise(noise: bytes) -> None:
-    reader = MessageReader(created=1, wants_function=False)
+    reader = MessageReader(created=1)
     reader.feed(b"data: " + noise + b"\n\n")

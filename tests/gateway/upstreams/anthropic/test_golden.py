@@ -13,6 +13,7 @@ from anthropic.types.message_create_params import MessageCreateParamsNonStreamin
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import TypeAdapter
 
+from gateway.chat.normalizing import normalize
 from gateway.chat.parameters import check_parameters
 from gateway.upstreams.anthropic.answers import translate_message
 from gateway.upstreams.anthropic.events import MessageReader
@@ -42,9 +43,10 @@ def to_wire(events: list[dict[str, Any]]) -> bytes:
 def test_a_request_is_said_in_anthropics_words(name: str) -> None:
     golden = read("requests", name)
     check_parameters(golden["openai"])
-    assert find_obstacle(golden["openai"]) is None
-    is_stream = bool(golden["openai"].get("stream"))
-    said = translate_body(golden["openai"], model="claude", max_tokens=256, is_stream=is_stream, takes_sampling=False)
+    body = normalize(golden["openai"])
+    assert find_obstacle(body) is None
+    is_stream = bool(body.get("stream"))
+    said = translate_body(body, model="claude", max_tokens=256, is_stream=is_stream, takes_sampling=False)
     assert said == golden["anthropic"]
     shape: TypeAdapter[Any] = TypeAdapter(
         MessageCreateParamsStreaming if is_stream else MessageCreateParamsNonStreaming
@@ -61,7 +63,7 @@ def test_a_stream_becomes_chunks_however_it_is_cut_up(name: str, size: int) -> N
         if event["type"] != "ping":
             event_type.validate_python(event)
     wire = to_wire(golden["events"])
-    reader = MessageReader(created=CREATED, wants_function=False)
+    reader = MessageReader(created=CREATED)
     chunks = []
     for start in range(0, len(wire), size):
         for raw, parsed in reader.feed(wire[start : start + size]):
@@ -76,6 +78,6 @@ def test_a_stream_becomes_chunks_however_it_is_cut_up(name: str, size: int) -> N
 def test_a_message_becomes_a_completion(name: str) -> None:
     golden = read("answers", name)
     Message.model_validate(golden["message"])
-    completion = translate_message(golden["message"], created=CREATED, wants_function=False)
+    completion = translate_message(golden["message"], created=CREATED)
     assert completion == golden["completion"]
     ChatCompletion.model_validate(completion)
