@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 
+from django.utils.http import parse_http_date_safe
+
+from common.clock import SYSTEM_CLOCK
 from gateway.errors import (
     UpstreamError,
     UpstreamMisconfigured,
@@ -39,5 +42,17 @@ def error_of_status(status: int, headers: Mapping[str, str], *, detail: str, par
 
 
 def _retry_after(headers: Mapping[str, str]) -> int | None:
+    """Return how long the provider asks to be left alone; None where it does not say, or says what cannot be read.
+
+    RFC 9110, section 10.2.3: seconds, or a date. A date is that of the provider's own clock, which its answer names.
+    """
     value = headers.get("retry-after", "")
-    return min(int(value), _LONGEST_RETRY_SECONDS) if value.isdigit() else None
+    if value.isascii() and value.isdigit():
+        return min(int(value), _LONGEST_RETRY_SECONDS)
+    until = parse_http_date_safe(value)
+    if until is None:
+        return None
+    now = parse_http_date_safe(headers.get("date", ""))
+    if now is None:
+        now = SYSTEM_CLOCK.now_us() // 1_000_000
+    return max(0, min(until - now, _LONGEST_RETRY_SECONDS))

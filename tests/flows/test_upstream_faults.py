@@ -65,7 +65,13 @@ BEFORE_THE_FIRST_BYTE = {
         behaviour=rate_limited(), status=429, code="upstream_rate_limited", headers={"retry-after": "5"}
     ),
     "429 with a date": Fault(
-        behaviour=rate_limited(retry_after="Sat, 21 Nov 2026 12:00:00 GMT"),
+        behaviour=rate_limited(retry_after="Sat, 21 Nov 2026 12:00:42 GMT", date="Sat, 21 Nov 2026 12:00:00 GMT"),
+        status=429,
+        code="upstream_rate_limited",
+        headers={"retry-after": "42"},
+    ),
+    "429 with a date that has passed": Fault(
+        behaviour=rate_limited(retry_after="Sat, 21 Nov 2026 12:00:00 GMT", date="Sat, 21 Nov 2026 12:00:00 GMT"),
         status=429,
         code="upstream_rate_limited",
         headers={"retry-after": "5"},

@@ -38,9 +38,11 @@ def error(
     )
 
 
-def rate_limited(*, retry_after: str | None = None) -> Behaviour:
-    """Answer 429, with `retry-after` (seconds or an HTTP date, sent as given) or without it."""
+def rate_limited(*, retry_after: str | None = None, date: str | None = None) -> Behaviour:
+    """Answer 429, with `retry-after` (seconds or an HTTP date, sent as given) or without it; `date`: the head's own."""
     headers = {} if retry_after is None else {"retry-after": retry_after}
+    if date is not None:
+        headers["date"] = date
     return Behaviour(
         status=429,
         error_type="requests",
