@@ -97,7 +97,9 @@ def read_chat(body: dict[str, Any]) -> PromptRequest:
     Raises BodyInvalid or ParameterUnknown.
     """
     chosen = _read(PromptChoice, body["prompt"], "prompt")
-    messages = body.get("messages", [])
+    messages = body.get("messages")
+    if messages is None:
+        messages = []
     if not isinstance(messages, list):
         raise BodyInvalid("'messages' must be a list; it may be empty beside 'prompt'.", param="messages")
     for index, message in enumerate(messages):

@@ -31,7 +31,8 @@ async def parse(runtime: Runtime, exchange: Exchange) -> None:
     if exchange.is_run:
         exchange.prompt_request = read_run(body, exchange.prompt_name)
         return
-    if body.get("prompt") is not None:
+    _drop_null_prompt(body)
+    if "prompt" in body:
         exchange.prompt_request = read_chat(body)
         return
     check_parameters(body)
@@ -58,6 +59,7 @@ async def accept_body(runtime: Runtime, exchange: Exchange, body: dict[str, Any]
 def read_call(raw_body: bytes, *, bounds: CallBounds) -> ChatCall:
     """Return the call of a raw body without headers. Raises as `parse`."""
     body = _read_json(raw_body)
+    _drop_null_prompt(body)
     check_parameters(body)
     return read_body(body, bounds=bounds)
 
@@ -100,6 +102,12 @@ def _read_json(raw: bytes) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise BodyInvalid("The body must be a JSON object.")
     return body
+
+
+def _drop_null_prompt(body: dict[str, Any]) -> None:
+    """Take out a `prompt` that is null, which names none: of every parameter null means that it is not given."""
+    if "prompt" in body and body["prompt"] is None:
+        del body["prompt"]
 
 
 def _is_batch(body: dict[str, Any], headers: Mapping[bytes, bytes]) -> bool:

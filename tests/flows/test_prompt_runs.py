@@ -344,6 +344,22 @@ async def test_a_chat_completion_continues_a_prompt(platform: Platform, caller: 
     assert (record.operation, record.prompt, record.prompt_version) == ("chat.completions", name, "1.0.0")
 
 
+async def test_a_null_is_not_given(platform: Platform, caller: Caller) -> None:
+    """Also where one of the two is what the other would have been."""
+    without = await ask(platform.server, caller, prompt=None, headers={"idempotency-key": "one"})
+    assert (without.status, "x-prompt" in without.headers) == (200, False)
+    again = await ask(platform.server, caller, headers={"idempotency-key": "one"})
+    assert again.headers["idempotency-replayed"] == "true"
+    name = make(platform, caller)
+    filled = await ask(platform.server, caller, prompt={"name": name, "inputs": {"name": "Ada"}}, messages=None)
+    assert (filled.status, filled.headers["x-prompt"]) == (200, f"{name}@1.0.0")
+    plain, prompted = platform.requests_for(caller.model)
+    assert plain.body is not None
+    assert prompted.body is not None
+    assert "prompt" not in plain.body
+    assert [message["role"] for message in prompted.body["messages"]] == ["system", "user"]
+
+
 async def test_a_chat_completion_with_a_prompts_schema_is_checked(platform: Platform, caller: Caller) -> None:
     name = make(platform, caller, output_schema=CITY)
     platform.upstream.queue(Behaviour(text=WRONG), Behaviour(text=GOOD), target=caller.model)

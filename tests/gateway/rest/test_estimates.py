@@ -68,6 +68,16 @@ def test_limits_and_balance_speak_as_they_would_to_the_call(client: Client) -> N
     assert [(limit["limit_name"], limit["remaining"]) for limit in fitting["limits"]] == [("output-tokens", 60)]
 
 
+def test_what_is_the_same_call_has_the_same_estimate(client: Client) -> None:
+    model, key = make_model().name, make_key()
+    function = {"name": "look", "description": "Look outside.", "parameters": {"type": "object", "properties": {}}}
+    tools = [{"type": "function", "function": function}]
+    old = ask(client, key, model=model, functions=[function], prompt=None).json()
+    new = ask(client, key, model=model, tools=tools, parallel_tool_calls=False).json()
+    assert old == new
+    assert old["tokens"]["counted"] > ask(client, key, model=model).json()["tokens"]["counted"]
+
+
 def test_nothing_is_taken(client: Client) -> None:
     model = make_model()
     customer = make_customer(plan=make_plan(requests_per_minute=1, concurrency=1))
