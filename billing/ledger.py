@@ -56,7 +56,7 @@ def grant_credit(
         raise AmountInvalid("The amount must be positive and below nine million USD.", param="amount")
     source = open_platform_account(AccountKind.CREDIT_SOURCE)
     with transaction.atomic():
-        account = Account.objects.select_for_update().get(pk=open_customer_account(customer_id).pk)
+        account = Account.objects.select_for_update(no_key=True).get(pk=open_customer_account(customer_id).pk)
         if reference is not None:
             earlier = Transfer.objects.filter(reference=reference).first()
             if earlier is not None:

@@ -8,17 +8,21 @@ import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from django.db import transaction
+from django.db import connection, transaction
 
+from billing.journal import lock_accounts
+from common.sql import Sql
 from gateway.declarations.application import Application
 from gateway.declarations.catalogue_steps import apply_model, apply_upstream
 from gateway.declarations.changes import Applied, ChangeLog
-from gateway.declarations.customer_steps import apply_customer, apply_plan
+from gateway.declarations.customer_steps import apply_customer, apply_plan, moves_money
 from gateway.declarations.document import DeclarationsInvalid
 from gateway.declarations.guard_steps import apply_guard
 from gateway.declarations.key_steps import apply_key
 from gateway.declarations.price_steps import apply_price
-from gateway.declarations.reading import Declared, read_declarations
+from gateway.declarations.reading import Declarations, Declared, read_declarations
+from gateway.declarations.schema import CustomerEntry
+from keys.models import Customer
 
 # What is referred to comes before what refers to it.
 _STEPS: dict[str, Callable[[Application, Declared], None]] = {
@@ -46,6 +50,7 @@ def apply_declarations(text: str, *, is_dry_run: bool = False, variables: Mappin
         variables=os.environ if variables is None else variables,
     )
     with transaction.atomic():
+        _lock_wallets(declarations)
         for section, step in _STEPS.items():
             for declared in declarations.sections[section]:
                 with application.reporting(declared.path):
@@ -55,3 +60,16 @@ def apply_declarations(text: str, *, is_dry_run: bool = False, variables: Mappin
     if declarations.problems:
         raise DeclarationsInvalid(declarations.problems)
     return application.log.finished()
+
+
+def _lock_wallets(declarations: Declarations) -> None:
+    """Lock the wallets of all customers whose money the file is about, before anything else is written.
+
+    Calls lock wallets in the order of their ids, and then what follows from a change of a row (`common.generations`).
+    Locked one by one, in the order of the file and behind other changes, a file and calls could wait for each other.
+    Customers that the file makes have wallets that nobody else can see.
+    """
+    entries = [declared.entry for declared in declarations.sections["customers"]]
+    names = {entry.name for entry in entries if isinstance(entry, CustomerEntry) and moves_money(entry)}
+    if names:
+        lock_accounts(Sql(connection), Customer.objects.filter(name__in=names).values_list("pk", flat=True))

@@ -64,6 +64,11 @@ def apply_plan(application: Application, declared: Declared) -> None:
         apply_terms(application, entry.prices, name=f"of plan {entry.slug}", plan_id=row.pk)
 
 
+def moves_money(entry: CustomerEntry) -> bool:
+    """Return whether an entry may book something in the customer's wallet."""
+    return entry.credit is not None or bool(entry.grants) or entry.credit_limit_usd is not None
+
+
 def apply_customer(application: Application, declared: Declared) -> None:
     """Create or change a customer, and give it the credit and grants whose references were not used before."""
     entry = declared.entry
