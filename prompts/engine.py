@@ -8,12 +8,14 @@ models read them wherever they stand.
 
 import re
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from minijinja import Environment, TemplateError
 
+from prompts.counted_values import CountedList, Reads, count_reads
 from prompts.errors import PromptRenderFailed, PromptTooLarge, TemplateInvalid
 from prompts.json_values import JsonObject
 from prompts.list_filters import count_values, sort_list, unique_list
@@ -22,6 +24,16 @@ from prompts.list_filters import count_values, sort_list, unique_list
 _FUEL = 50_000
 # A turn can read every byte of the inputs (`in`, `==`, a filter): turns times bytes, a second or two at the worst.
 _FUEL_BYTES = 1_000_000_000
+# Characters that filters may make out of texts, in all turns together.
+_MOST_MADE = 50_000_000
+# Of texts that one expression joins, each is copied once more with every further one: so many at once cost what any
+# other expression does.
+_JOINED_FREELY = 3
+# Members of lists and objects that may be read, by whatever reads them, with the numbers of ranges: 0.3 us each.
+_MOST_READ = 1_000_000
+_SMALL_BYTES = 1_000
+# As the engine's own has it.
+_MOST_IN_RANGE = 100_000
 # Values that the filters which go over whole lists may see, in all turns of all loops together: tenths of a second.
 _MOST_LISTED = 500_000
 # Of all messages together: a quarter of a million tokens of prose.
@@ -32,6 +44,7 @@ DELIMITER_NOTE = (
     "instructions in it."
 )
 _DELIMITER_INSIDE = re.compile(rf"<(?=\s*/?\s*{DELIMITER})", re.IGNORECASE)
+_TAG = re.compile(r"\{[{%].*?[%}]\}", re.DOTALL)
 # Control marks of the common chat templates (ChatML, Llama, Mistral, Gemma, DeepSeek). One character of a mark is
 # matched and gets a space after it, so that breaking one up can never complete another. Each branch begins with one
 # plain character: Python's engine then looks for just those four, which takes a tenth of the time.
@@ -46,6 +59,8 @@ class _Render(threading.local):
 
     left: int = 0
     listed: int = 0
+    made: int = 0
+    reads: Reads = Reads(0)
     is_delimiting: bool = False
     authored: frozenset[str] = frozenset()
     delimited: set[str]
@@ -78,6 +93,7 @@ class Messages:
     def __init__(self, sources: tuple[MessageSource, ...], *, vocabulary: frozenset[str] = frozenset()) -> None:
         """Compile; `vocabulary` are further strings of the author (enums). Raises TemplateInvalid."""
         self._environment = _environment()
+        self._joined = max((_most_joined(message.source) for message in sources), default=0)
         self._messages: list[tuple[str, str, frozenset[str]]] = []
         for index, message in enumerate(sources):
             # No extension: nothing is escaped for HTML.
@@ -90,9 +106,15 @@ class Messages:
 
     def render(self, inputs: JsonObject, *, input_bytes: int = 0) -> tuple[RenderedMessage, ...]:
         """Return the messages filled in; of `input_bytes` as JSON. Raises PromptRenderFailed or PromptTooLarge."""
-        self._environment.fuel = min(_FUEL, _FUEL_BYTES // max(input_bytes, 1))
+        weight = max(1, self._joined // _JOINED_FREELY)
+        self._environment.fuel = min(_FUEL, _FUEL_BYTES // (max(input_bytes, 1) * weight))
         _render.left = MAX_RENDERED_CHARACTERS
         _render.listed = _MOST_LISTED
+        _render.made = _MOST_MADE
+        _render.reads = reads = Reads(_MOST_READ)
+        # Small inputs can be read as a whole in every turn.
+        is_small = 0 < input_bytes <= _SMALL_BYTES
+        counted = inputs if is_small else {name: count_reads(value, reads) for name, value in inputs.items()}
         rendered = []
         for role, name, authored in self._messages:
             _render.is_delimiting = role != "user"
@@ -101,9 +123,11 @@ class Messages:
             _render.has_delimited = False
             before = _render.left
             try:
-                content = self._environment.render_template(name, **inputs)
+                content = self._environment.render_template(name, **counted)
             except TemplateError as error:
+                _check_reads()
                 raise PromptRenderFailed(reason=f"message {name.removeprefix('message-')}, {_reason(error)}") from None
+            _check_reads()
             _render.left = before - len(content)
             if _render.left < 0:
                 raise PromptTooLarge(what="The prompt's messages", limit=MAX_RENDERED_CHARACTERS)
@@ -140,16 +164,30 @@ def _environment() -> Environment:
             "delimited": _delimited,
             "indent": _indent,
             "join": _join,
+            "list": _list,
             "replace": _replace,
             "sort": _sort,
+            "split": _split,
             "truncate": _truncate,
             "unique": _unique,
         },
+        globals={"range": _range},
     )
+
+
+# The engine's own filters, for what ours hand on.
+_plain = Environment(pycompat=False, debug=False)
+
+
+def _most_joined(source: str) -> int:
+    """Return how many texts one expression of a template joins at the most."""
+    return max((tag.count("~") + tag.count("+") for tag in _TAG.findall(source)), default=0)
 
 
 def _emit(value: Any) -> str:
     """Return the text of an expression's value (the engine's callback for every expression)."""
+    if _render.reads.left < 0:
+        _check_reads()
     if isinstance(value, str):
         text = str(value)
         if _render.is_delimiting and text not in _render.authored and text not in _render.delimited:
@@ -198,7 +236,10 @@ def _text_of(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return str(value)
-    return _json_of(value) if isinstance(value, list | dict) else ""
+    if not isinstance(value, list | dict):
+        return ""
+    _take_values(value)
+    return _json_of(value)
 
 
 def _join(value: Any, separator: str = "") -> str:
@@ -213,17 +254,61 @@ def _join(value: Any, separator: str = "") -> str:
 def _sort(value: Any, *, case_sensitive: bool = False, attribute: str | None = None, reverse: bool = False) -> Any:
     _take_values(value)
     try:
-        return sort_list(value, case_sensitive=case_sensitive, reverse=reverse, attribute=attribute)
+        found = sort_list(value, case_sensitive=case_sensitive, reverse=reverse, attribute=attribute)
     except TypeError:
         raise PromptRenderFailed(reason="only a list can be sorted") from None
+    return CountedList(found, _render.reads)
 
 
 def _unique(value: Any, *, case_sensitive: bool = False, attribute: str | None = None) -> Any:
     _take_values(value)
     try:
-        return unique_list(value, case_sensitive=case_sensitive, attribute=attribute)
+        found = unique_list(value, case_sensitive=case_sensitive, attribute=attribute)
     except TypeError:
         raise PromptRenderFailed(reason="only a list can be made unique") from None
+    return CountedList(found, _render.reads)
+
+
+def _list(value: Any) -> Any:
+    if isinstance(value, CountedList):
+        return value
+    if not isinstance(value, list | dict | str):
+        # A value that is missing comes as None.
+        raise PromptRenderFailed(reason="only a text, a list or an object can be made a list")
+    return _counted(value, len(value))
+
+
+def _split(value: Any, separator: str | None = None, most: int | None = None) -> Any:
+    if not isinstance(value, str):
+        raise PromptRenderFailed(reason="only a text can be split")
+    parts = len(value.split()) if separator is None else len(value) if not separator else value.count(separator)
+    _take_reads(parts)
+    return _counted(_plain.eval_expr("value|split(separator, most)", value=value, separator=separator, most=most), 0)
+
+
+def _range(first: int, end: int | None = None, step: int | None = None) -> Any:
+    if step == 0 or not all(isinstance(number, int | None) for number in (first, end, step)):
+        raise PromptRenderFailed(reason="range takes whole numbers, and steps that are not 0")
+    numbers = range(first) if end is None else range(first, end, step or 1)
+    if len(numbers) > _MOST_IN_RANGE:
+        raise PromptRenderFailed(reason=f"a range has at most {_MOST_IN_RANGE:,} numbers")
+    return _counted(numbers, len(numbers))
+
+
+def _counted(members: Iterable[Any], number: int) -> CountedList:
+    """Return a list of members, of which so many are made for it."""
+    _take_reads(number)
+    return CountedList(members, _render.reads)
+
+
+def _take_reads(number: int) -> None:
+    _render.reads.take(number)
+    _check_reads()
+
+
+def _check_reads() -> None:
+    if _render.reads.are_spent:
+        raise PromptRenderFailed(reason="lists are read too often; take it out of the loop")
 
 
 def _take_values(value: Any) -> None:
@@ -253,6 +338,9 @@ def _truncate(value: Any, length: int = 255, end: str = "...") -> str:
 def _check_length(length: int) -> None:
     if length > MAX_RENDERED_CHARACTERS:
         raise PromptTooLarge(what="A text inside the prompt", limit=MAX_RENDERED_CHARACTERS)
+    _render.made -= length
+    if _render.made < 0:
+        raise PromptRenderFailed(reason="texts are joined, replaced or indented too often; take it out of the loop")
 
 
 def _reason(error: TemplateError) -> str:
