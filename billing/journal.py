@@ -334,6 +334,8 @@ class EarlierUsage:
     charged_nanousd: int
     # What was held for it; 0 when nothing was.
     held_nanousd: int
+    # Its hold has expired, and a record tells.
+    was_lost: bool = False
 
 
 def read_earlier_usage(sql: Sql, request_id: str, unwritten: Iterable[BookedUsage]) -> EarlierUsage:
@@ -351,6 +353,7 @@ def read_earlier_usage(sql: Sql, request_id: str, unwritten: Iterable[BookedUsag
         was_settled=any(status != UsageStatus.LOST.value or sequence > 0 for status, sequence, _ in recorded),
         charged_nanousd=sum(charged for _, _, charged in recorded),
         held_nanousd=held[0][0] if held else 0,
+        was_lost=any(status == UsageStatus.LOST.value for status, _, _ in recorded),
     )
 
 

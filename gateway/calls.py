@@ -13,6 +13,7 @@ from gateway.admission.commands import Admitted, Replayed, Reused
 from gateway.caching.entries import CachedAnswer
 from gateway.catalogue import DeploymentEntry, ModelEntry
 from gateway.chat.counting import InputCount
+from gateway.guard_rows import Counted
 from gateway.guards.screening import Screening
 from gateway.idempotency import Claim
 from gateway.operations import Operation
@@ -213,6 +214,8 @@ class Exchange:
     # In the place of an admission: the answer that is known is booked.
     reused: Reused | None = None
     limits: tuple[LimitReading, ...] = ()
+    # What its hold carries of the findings of content rules.
+    held_findings: Counted = ()
     # Admission has written down why it refused.
     is_refusal_recorded: bool = False
     # -- call

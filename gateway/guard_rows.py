@@ -2,12 +2,13 @@
 
 Every finding is counted, exactly, by hour, customer and rule. Rows with their places are kept of the first findings of
 a call, and of the first calls of a key in a minute. Both are written in the transaction that books the call or notes
-its refusal, inside a savepoint of their own: whatever fails here, the booking stands.
+its refusal, inside a savepoint of their own: whatever fails here, the booking stands. What was found before a call was
+admitted is kept with its hold, for a call that nobody is left to book.
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from common.sql import Sql
 from gateway.guards.values import Action, Finding
@@ -46,6 +47,10 @@ _COUNT = (
 _KEPT = "SELECT COUNT(*) FROM gateway_guarddecision WHERE api_key_id = %s AND created_us >= %s"
 
 
+# Policy, rule, action, and how often.
+Counted = tuple[tuple[tuple[str, str, Action], int], ...]
+
+
 class GuardNotes:
     """The findings of one call, as they come: the first ones whole, all counted."""
 
@@ -69,14 +74,42 @@ class CallFindings(NamedTuple):
     customer_id: int
     api_key_id: int
     first: tuple[Finding, ...]
-    counts: tuple[tuple[tuple[str, str, Action], int], ...]
+    counts: Counted
+    # Of the counts, what the call's hold carries: it is written already where that has expired.
+    held: Counted = ()
 
 
-def freeze_notes(notes: GuardNotes, *, request_id: str, customer_id: int, api_key_id: int) -> CallFindings | None:
+def freeze_notes(
+    notes: GuardNotes, *, request_id: str, customer_id: int, api_key_id: int, held: Counted = ()
+) -> CallFindings | None:
     """Return what is to be written of a call, or None where nothing was found."""
     if not notes.counts:
         return None
-    return CallFindings(request_id, customer_id, api_key_id, tuple(notes.first), tuple(notes.counts.items()))
+    return CallFindings(request_id, customer_id, api_key_id, tuple(notes.first), tuple(notes.counts.items()), held)
+
+
+def without_held(call: CallFindings) -> CallFindings:
+    """Return what is still to be written of a call whose hold has expired; of its rows those are kept that are new."""
+    left = Counter(dict(call.counts)) - Counter(dict(call.held))
+    return call._replace(counts=tuple(left.items()), held=())
+
+
+def pack_notes(notes: GuardNotes) -> dict[str, Any]:
+    """Return the findings of a call as JSON, for its hold."""
+    return {
+        "first": [[*finding._replace(place=_text_of(finding.place))] for finding in notes.first],
+        "counts": [[*key, number] for key, number in notes.counts.items()],
+    }
+
+
+def unpack_notes(packed: Mapping[str, Any]) -> GuardNotes:
+    """Return what `pack_notes` packed. Raises KeyError, TypeError or ValueError for anything else."""
+    notes = GuardNotes()
+    for policy, rule, action, place, start, end in packed["first"]:
+        notes.first.append(Finding(policy, rule, Action(action), place, start, end))
+    for policy, rule, action, number in packed["counts"]:
+        notes.counts[policy, rule, Action(action)] = number
+    return notes
 
 
 def write_findings(sql: Sql, calls: Sequence[CallFindings], *, now_us: int) -> None:
@@ -133,9 +166,13 @@ def _row(call: CallFindings, number: int, finding: Finding, now_us: int) -> tupl
         finding.policy,
         finding.rule,
         finding.action.value,
-        # Names of a prompt's inputs are the caller's own words; PostgreSQL stores no zero byte.
-        finding.place[:200].replace("\x00", ""),
+        _text_of(finding.place),
         finding.start,
         finding.end,
         False,
     )
+
+
+def _text_of(place: str) -> str:
+    # Names of a prompt's inputs are the caller's own words; PostgreSQL stores no zero byte.
+    return place[:200].replace("\x00", "")

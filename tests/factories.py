@@ -22,6 +22,7 @@ from gateway.admission.commands import Admit, Settle
 from gateway.admission.expiry import write_draft
 from gateway.catalogue import read_generation
 from gateway.guard_models import GuardAssignment, GuardPolicy, GuardRule
+from gateway.guard_rows import GuardNotes
 from gateway.guards.book import rule_of
 from gateway.guards.checking import check_rule
 from gateway.models import Deployment, Dialect, Model, Upstream
@@ -158,8 +159,9 @@ class FundedCall:
         output_tokens: int = 20,
         lifetime_seconds: float = 600,
         request_id: str | None = None,
+        notes: GuardNotes | None = None,
     ) -> Admit:
-        """Return the question; every call of this method is a new request."""
+        """Return the question; every call of this method is a new request. `notes`: what content rules found."""
         return Admit(
             request_id=request_id or make_id("req"),
             principal=self.principal,
@@ -179,6 +181,7 @@ class FundedCall:
                 is_stream=True,
                 end_user="",
                 tags=json.dumps({}),
+                notes=notes,
             ),
         )
 

@@ -47,14 +47,14 @@ from gateway.admission.decisions import (
     decide_reuse,
     decide_settlement,
 )
-from gateway.admission.expiry import usage_of_expired, usage_of_unreadable
+from gateway.admission.expiry import findings_of_expired, usage_of_expired, usage_of_unreadable
 from gateway.admission.memory import Head, Memory
 from gateway.admission.worker import WorkerLease, find_dead_workers, remove_workers_without_holds
 from gateway.attempt_rows import NewAttempt, prune_attempts, write_attempts
 from gateway.breaker_rows import BreakerCommand, read_health, write_breakers
 from gateway.breakers import HealthBook
 from gateway.catalogue import EMPTY_CATALOGUE, Catalogue, read_catalogue
-from gateway.guard_rows import CallFindings, prune_findings, write_findings
+from gateway.guard_rows import CallFindings, prune_findings, without_held, write_findings
 from gateway.idempotency import (
     KEEP_US,
     ClaimKey,
@@ -332,21 +332,23 @@ def _expire(state: AdmissionState, writes: _Writes, hold: OpenHold, context: Bat
         return
     try:
         usage = usage_of_expired(hold, context.catalogue.prices, now_us=state.now_us)
-        is_readable = True
+        findings, is_readable = findings_of_expired(hold), True
     except (KeyError, TypeError, ValueError):
         # One draft that cannot be read (written by another version, say) must not fail every batch from now on.
         logger.critical("the draft of an expired hold cannot be read, it is released without a record: %s", hold)
-        usage, is_readable = usage_of_unreadable(hold), False
+        usage, findings, is_readable = usage_of_unreadable(hold), None, False
     settled, movements = decide_settlement(state, hold, usage, is_expiry=True)
     writes.movements += movements
     writes.has_changed = True
     _end_claim(state, writes, hold.request_id, None)
     if is_readable:
         writes.usage.append(BookedUsage(usage=usage, charged_nanousd=settled.charged_nanousd))
+    if findings is not None:
+        writes.findings.append(findings)
 
 
 def _settle(sql: Sql, state: AdmissionState, writes: _Writes, command: Settle) -> Settled:
-    usage = command.usage
+    usage, findings = command.usage, command.findings
     hold = state.holds.pop(usage.request_id, None)
     if hold is not None:
         settled, movements = decide_settlement(state, hold, usage, is_expiry=False, marks=command.marks)
@@ -360,13 +362,15 @@ def _settle(sql: Sql, state: AdmissionState, writes: _Writes, command: Settle) -
             available = state.accounts[usage.customer_id].available_nanousd
             return Settled(charged_nanousd=before.charged_nanousd, available_nanousd=available)
         settled, movements = decide_late_settlement(state, usage, command.principal, before)
+        if findings is not None and before.was_lost:
+            findings = without_held(findings)
         booked = BookedUsage(usage=usage, charged_nanousd=settled.charged_nanousd, sequence=1, flag="late_settlement")
     writes.movements += movements
     writes.usage.append(booked)
     if command.attempts:
         writes.attempts += command.attempts
-    if command.findings is not None:
-        writes.findings.append(command.findings)
+    if findings is not None:
+        writes.findings.append(findings)
     writes.has_changed = True
     return settled
 

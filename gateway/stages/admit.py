@@ -48,6 +48,10 @@ def _question(exchange: Exchange) -> Admit:
     assert exchange.principal is not None
     call, plan, principal = exchange.call, exchange.plan, exchange.principal
     first = plan.deployments[0]
+    notes = None
+    if exchange.screening is not None:
+        notes = exchange.screening.notes
+        exchange.held_findings = tuple(notes.counts.items())
     return Admit(
         request_id=exchange.request_id,
         principal=principal,
@@ -79,5 +83,6 @@ def _question(exchange: Exchange) -> Admit:
             prompt_label=(exchange.prompt_mark.label or "") if exchange.prompt_mark is not None else "",
             input_tokens=plan.input_tokens if plan.attempts > 1 else None,
             no_charge_on=plan.model.no_charge_on,
+            notes=notes,
         ),
     )

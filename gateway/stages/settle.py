@@ -155,6 +155,7 @@ def _findings(exchange: Exchange, screening: Screening) -> CallFindings | None:
         request_id=exchange.request_id,
         customer_id=exchange.principal.customer_id,
         api_key_id=exchange.principal.key_id,
+        held=exchange.held_findings,
     )
 
 

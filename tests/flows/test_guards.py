@@ -1,6 +1,8 @@
 """Content rules over every transport: what is refused, what is taken out and put back, and what is on record."""
 
+import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -17,7 +19,7 @@ from tests import factories, prompting
 from tests.flows.platform import Caller, Platform, wait_for
 from tests.flows.sockets import open_socket
 from tests.flows.test_prompt_runs import run
-from tests.flows.wire import ask
+from tests.flows.wire import RawCall, ask
 from tests.upstream import Behaviour
 
 MAIL = "ada@example.org"
@@ -325,3 +327,22 @@ async def test_an_answer_that_is_asked_for_again_does_not_carry_out_what_was_put
     )
     assert answer.text == good.replace("[EMAIL_1]", MAIL)
     assert "example.org" not in str([request.body for request in platform.requests_for(caller.model)])
+
+
+async def test_what_was_found_is_on_record_also_where_the_server_is_killed(
+    own_platform: Callable[..., Platform],
+) -> None:
+    platform = own_platform()
+    caller = platform.make_caller()
+    guard(platform, caller, {"kind": "pii", "action": "flag"}, name="watch")
+    platform.upstream.queue(Behaviour(hold_at=1), target=caller.model)
+    async with await RawCall.start(platform.server, caller, stream=True, messages=messages(f"write to {MAIL}")) as call:
+        await call.read_events(1)
+        platform.kill()
+    platform.upstream.reset()
+    await asyncio.to_thread(platform.start)
+    (decision,) = await asyncio.to_thread(read_decisions, platform, caller)
+    assert (decision.rule, decision.action, decision.place) == ("pii.email", "flag", "messages[0].content")
+    (record,) = platform.read_usage(caller)
+    assert (record.request_id, record.status) == (decision.request_id, UsageStatus.LOST)
+    assert "guard_flag" in record.flags.split(",")
