@@ -1,7 +1,8 @@
 """The way of one call, stage by stage. Reads like the list in the architecture:
 
 authenticate, parse, screen (content rules), fill (prompts), resolve, guard, recall (an answer that is known), reuse,
-shed, admit, share (with who asks the same), fulfil (call and relay, as often as it takes), settle.
+shed, admit, judge (content rules that ask a model), share (with who asks the same), fulfil (call and relay, as often
+as it takes), settle.
 """
 
 import logging
@@ -12,6 +13,7 @@ from gateway.calls import Ending, Exchange, Receipt
 from gateway.control import CallControl, CallStopped, StopReason
 from gateway.errors import AdmissionUnavailable, ContextLengthExceeded, ServerDraining, UpstreamError
 from gateway.flight import Flight, Sink
+from gateway.guards.errors import ContentBlocked, ContentUnchecked
 from gateway.runtime import Runtime
 from gateway.stages.admit import admit
 from gateway.stages.authenticate import authenticate, refresh_snapshots
@@ -20,6 +22,7 @@ from gateway.stages.fill import fill
 from gateway.stages.fulfil import fulfil
 from gateway.stages.guard import guard
 from gateway.stages.hand_over import hand_over, hand_over_known
+from gateway.stages.judge import fulfil_judged
 from gateway.stages.parse import parse
 from gateway.stages.recall import recall
 from gateway.stages.record import record_refusal
@@ -65,7 +68,8 @@ async def run_call(runtime: Runtime, exchange: Exchange, control: CallControl, s
 
 
 async def _prepare(runtime: Runtime, exchange: Exchange) -> None:
-    if runtime.is_draining:
+    # The calls that are still in flight have their texts judged to the end.
+    if runtime.is_draining and not exchange.operation.is_check:
         raise ServerDraining
     generation = runtime.clerk.catalogue.generation
     try:
@@ -115,12 +119,16 @@ async def _carry_out(runtime: Runtime, exchange: Exchange, control: CallControl,
     error: TollkeeperError | None = None
     ending = Ending.COMPLETED
     try:
-        body = await (fulfil(flight) if caching is None else share(flight, caching))
+        if exchange.screening is not None and exchange.screening.has_judges:
+            # What content rules look at is never shared.
+            body = await fulfil_judged(flight, run_call)
+        else:
+            body = await (fulfil(flight) if caching is None else share(flight, caching))
     except CallStopped as stopped:
         # That this server goes away is not the client's doing: a call without output then costs nothing.
         ending = _ending_of_fault(sink) if stopped.reason is StopReason.SERVER_STOPPING else Ending.CANCELLED
         error = error_of_stop(stopped.reason)
-    except (UpstreamError, OutputError) as failure:
+    except (UpstreamError, OutputError, ContentBlocked, ContentUnchecked) as failure:
         ending, error = _ending_of_fault(sink), failure
     except Exception as failure:
         logger.exception("%s: failed with its upstream", exchange.request_id)
