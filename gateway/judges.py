@@ -1,7 +1,7 @@
 """Asking a model of the gateway for a verdict on a text: ordinary calls, made and paid by the key that the rule names.
 
-They are held, settled, limited and recorded like anybody's, by the operation `guards.checks`, with two tags that say
-which rule asked about which call. What is not there by the rule's deadline is given up, as by a client that leaves:
+They are held, settled, limited and recorded like anybody's, by the operation `guards.checks`, with tags that say which
+rule asked about which call. What is not there by the rule's deadline is given up, as by a client that leaves:
 it is settled with what it has used.
 """
 
@@ -22,7 +22,10 @@ from gateway.collecting import CollectingSink
 from gateway.control import CallControl
 from gateway.flight import Sink
 from gateway.guards.judging import (
+    CUSTOMER_TAG,
     MOST_PIECES,
+    REQUEST_TAG,
+    RULE_TAG,
     Document,
     Verdict,
     body_of_question,
@@ -35,10 +38,6 @@ from gateway.operations import GUARD_CHECKS
 from gateway.runtime import Runtime
 
 logger = logging.getLogger(__name__)
-
-# The tags of a check's usage record.
-RULE_TAG = "guard_rule"
-REQUEST_TAG = "guarded_request"
 
 # The pipeline itself, which stands above the stage that asks.
 CarryOut = Callable[[Runtime, Exchange, CallControl, Sink], Awaitable[None]]
@@ -53,6 +52,16 @@ class Outcome(NamedTuple):
     verdict: Verdict | None
     # Why there is none: the code of an error, or a word of ours.
     failure: str = ""
+    # What its answers cost whoever pays for them, as far as they are there.
+    charged_nanousd: int = 0
+
+
+class About(NamedTuple):
+    """Which call a text is of."""
+
+    request_id: str
+    # Public id of the customer.
+    customer: str
 
 
 class _Question(NamedTuple):
@@ -62,8 +71,8 @@ class _Question(NamedTuple):
     task: "asyncio.Task[None]"
 
 
-async def ask_judge(runtime: Runtime, carry_out: CarryOut, rule: Rule, document: Document, *, about: str) -> Outcome:
-    """Return the verdict of a rule's judge on a text; `about` is the id of the call that has it.
+async def ask_judge(runtime: Runtime, carry_out: CarryOut, rule: Rule, document: Document, *, about: About) -> Outcome:
+    """Return the verdict of a rule's judge on a text.
 
     A text that is too long for one question is asked about in pieces, all at once: one violation decides.
     """
@@ -88,12 +97,13 @@ async def ask_judge(runtime: Runtime, carry_out: CarryOut, rule: Rule, document:
         if len(pieces) > 1:
             # Counting its tokens took a while.
             await asyncio.sleep(0)
-    tags = f"{RULE_TAG}={rule.policy}/{rule.name},{REQUEST_TAG}={about}"
+    tags = f"{RULE_TAG}={rule.policy}/{rule.name},{REQUEST_TAG}={about.request_id},{CUSTOMER_TAG}={about.customer}"
     questions = [
         _start(runtime, carry_out, _question(judge, model, piece), judge.key_line_id, tags) for piece in pieces
     ]
     try:
-        return await _first_decisive(rule, document, questions, deadline, about)
+        outcome = await _first_decisive(rule, document, questions, deadline, about)
+        return outcome._replace(charged_nanousd=_sum_charged(questions))
     finally:
         for question in questions:
             if not question.task.done():
@@ -101,7 +111,7 @@ async def ask_judge(runtime: Runtime, carry_out: CarryOut, rule: Rule, document:
 
 
 async def _first_decisive(
-    rule: Rule, document: Document, questions: list[_Question], deadline: float, about: str
+    rule: Rule, document: Document, questions: list[_Question], deadline: float, about: About
 ) -> Outcome:
     loop = asyncio.get_running_loop()
     by_task = {question.task: question for question in questions}
@@ -146,8 +156,13 @@ def _start(runtime: Runtime, carry_out: CarryOut, raw_body: bytes, key_line_id: 
     return _Question(exchange, sink, control, task)
 
 
-def _failed(rule: Rule, document: Document, failure: str, about: str) -> Outcome:
-    logger.warning("%s: no verdict for the rule %s of %s: %s", about, rule.name, rule.policy, failure)
+def _sum_charged(questions: list[_Question]) -> int:
+    receipts = (question.sink.receipt for question in questions)
+    return sum(receipt.charged_nanousd for receipt in receipts if receipt is not None)
+
+
+def _failed(rule: Rule, document: Document, failure: str, about: About) -> Outcome:
+    logger.warning("%s: no verdict for the rule %s of %s: %s", about.request_id, rule.name, rule.policy, failure)
     return Outcome(rule, document, None, failure)
 
 

@@ -23,6 +23,10 @@ VERDICT_SCHEMA: JsonObject = {
     "required": ["violates", "reason"],
     "additionalProperties": False,
 }
+# The tags of a check's usage record: its rule ("policy/rule"), and whose call it is about.
+RULE_TAG = "guard_rule"
+REQUEST_TAG = "guarded_request"
+CUSTOMER_TAG = "guarded_customer"
 # Room for a sentence, and for models that think a little before they write it.
 OUTPUT_TOKENS = 512
 # A text is judged in pieces of at most so many tokens: small models lose sight of a line in a long text.

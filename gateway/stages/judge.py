@@ -22,7 +22,7 @@ from gateway.guards.screening import Screening
 from gateway.guards.texts import Text
 from gateway.guards.values import Action, Finding, OnFailure, Rule, Surface
 from gateway.held_streams import HeldStream
-from gateway.judges import CarryOut, Outcome, ask_judge
+from gateway.judges import About, CarryOut, Outcome, ask_judge
 from gateway.stages.fulfil import fulfil
 from gateway.stages.keep import keep_stream
 from gateway.stages.relay import CLIENT_PHASE, stoppable
@@ -81,9 +81,11 @@ async def _judge(flight: Flight, carry_out: CarryOut, rules: Sequence[Rule], tex
         return
     exchange, control = flight.exchange, flight.control
     control.stops_when_client_leaves = exchange.claim is None
+    assert exchange.principal is not None
+    about = About(exchange.request_id, exchange.principal.customer_public_id)
     began = perf_counter()
     tasks = [
-        asyncio.create_task(ask_judge(flight.runtime, carry_out, rule, document, about=exchange.request_id))
+        asyncio.create_task(ask_judge(flight.runtime, carry_out, rule, document, about=about))
         for rule, document in questions
     ]
     try:

@@ -1,6 +1,7 @@
 """A caller whose texts a model judges: the caller, the house that pays for the judge, and the policy between them."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from billing.models import UsageRecord
@@ -53,11 +54,14 @@ class Judged:
         checked = platform.wait_for_usage(self.house, checks) if checks else [UsageRecord()]
         assert (len(own), len(checked)) == (calls, max(1, checks))
         for who in (self.caller, self.house):
-            wait_for(lambda who=who: not platform.read_holds(who), what="no open hold")
+            wait_for(partial(self._has_no_hold, who), what="no open hold")
             platform.assert_settled(who)
         report = platform.run(reconcile)
         assert report.is_clean, report.as_text()
         return own[-1], checked[-1]
+
+    def _has_no_hold(self, who: Caller) -> bool:
+        return not self.platform.read_holds(who)
 
     def decisions(self, n: int = 1) -> list[GuardDecision]:
         """Wait until n decisions about the caller are kept and return them."""
@@ -79,7 +83,8 @@ def make_judged(
     """Return a caller under a policy; each rule is one that a model judges, unless it names another kind."""
     who, payer = caller or platform.make_caller(), house or platform.make_caller()
     platform.upstream.set_default(verdict(False), target=payer.model)
-    owner = {} if policy.get("is_for_everybody") or "prompt_id" in policy else {"customer_id": who.customer_id}
+    if not policy.get("is_for_everybody") and "prompt_id" not in policy:
+        policy["customer_id"] = who.customer_id
 
     def make() -> GuardPolicy:
         judge = {
@@ -92,6 +97,6 @@ def make_judged(
             "deadline_ms": 10_000,
         }
         made = [{**(judge if rule.get("kind", "model") == "model" else {}), **rule} for rule in rules or ({},)]
-        return factories.make_guard(*made, **owner, **policy)
+        return factories.make_guard(*made, **policy)
 
     return Judged(platform=platform, caller=who, house=payer, policy=platform.run(make))
