@@ -50,15 +50,19 @@ class Judged:
     def settle(self, *, calls: int = 1, checks: int = 1) -> tuple[UsageRecord, UsageRecord]:
         """Wait for the records of both, check that all is settled and reconciles; return the last of each."""
         platform = self.platform
-        own = platform.wait_for_usage(self.caller, calls)
-        checked = platform.wait_for_usage(self.house, checks) if checks else [UsageRecord()]
-        assert (len(own), len(checked)) == (calls, max(1, checks))
+        own, checked = self._wait_for(self.caller, calls), self._wait_for(self.house, checks)
         for who in (self.caller, self.house):
             wait_for(partial(self._has_no_hold, who), what="no open hold")
             platform.assert_settled(who)
         report = platform.run(reconcile)
         assert report.is_clean, report.as_text()
         return own[-1], checked[-1]
+
+    def _wait_for(self, who: Caller, n: int) -> list[UsageRecord]:
+        """Return exactly n records, or one that says nothing where none is expected."""
+        found = self.platform.wait_for_usage(who, n) if n else self.platform.read_usage(who)
+        assert len(found) == n
+        return found or [UsageRecord()]
 
     def _has_no_hold(self, who: Caller) -> bool:
         return not self.platform.read_holds(who)
