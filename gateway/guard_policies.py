@@ -99,6 +99,7 @@ class CheckCost(NamedTuple):
     # "policy/rule"
     rule: str
     payer: str
+    payer_id: int
     checks: int
     charged_nanousd: int
     provider_cost_nanousd: int
@@ -118,7 +119,7 @@ def read_check_costs(*, days: int, now: datetime) -> list[CheckCost]:
             tag=RULE_TAG,
         )
         found += [
-            CheckCost(row.group, payer.name, row.calls, row.charged_nanousd, row.provider_cost_nanousd)
+            CheckCost(row.group, payer.name, payer.pk, row.calls, row.charged_nanousd, row.provider_cost_nanousd)
             for row in read_spend(question)
             if row.group
         ]

@@ -197,12 +197,15 @@ def _report_panel(counts: list[RuleCount], mistakes: dict[tuple[str, str], int])
 def _cost_panels(costs: list[CheckCost], *, days: int, now: datetime) -> list[Panel]:
     if not costs:
         return []
-    shown = {
+    shown: dict[str, object] = {
         "group_by": "tag",
         "tag": RULE_TAG,
         "first_day": (now - timedelta(days=days - 1)).date(),
         "last_day": now.date(),
     }
+    payers = {cost.payer_id for cost in costs}
+    if len(payers) == 1:
+        shown["customer"] = payers.pop()
     return [
         Panel(
             title="What models that judge have cost",
@@ -228,7 +231,7 @@ def _cost_panels(costs: list[CheckCost], *, days: int, now: datetime) -> list[Pa
             f"usage records with the tag {REQUEST_TAG}.",
             empty="",
             link_url=f"{admin_url('billing.usagerecord', 'spend')}?{urlencode(shown)}",
-            link_text="Over time",
+            link_text="Spend over time",
         )
     ]
 

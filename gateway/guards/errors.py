@@ -51,7 +51,8 @@ class AnswerUnchecked(AnswerBlocked):
     summary = "A content rule could not judge the model's answer in time; the answer is charged and not handed out."
     sentence = (
         "The model's answer could not be checked ({finding.rule}), and the platform hands nothing out unchecked. The "
-        "model has worked, so it is charged, and a repeat would be again: wait until checks work, or ask for another rule."
+        "model has worked, so it is charged, and a repeat would be again: wait until checks work, or have the rule "
+        "changed."
     )
 
 

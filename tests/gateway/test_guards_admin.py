@@ -161,11 +161,12 @@ def test_the_report_tells_what_judging_has_cost_and_leads_to_it_over_time(admin_
         usage = settle.usage._replace(tags='{"guard_rule": "no-advice/advice"}', operation="guards.checks")
         append_usage(Sql(connection), [BookedUsage(usage, 140_000)], now_us=to_us(datetime.now(UTC)))
     assert [tuple(cost) for cost in read_check_costs(days=1, now=datetime.now(UTC))] == [
-        ("no-advice/advice", call.principal.customer_name, 2, 280_000, 0)
+        ("no-advice/advice", call.principal.customer_name, call.customer_id, 2, 280_000, 0)
     ]
     page = admin_client.get("/admin/gateway/guarddecision/report/").content.decode()
     assert "0.00028" in page
     assert "tag=guard_rule" in page
+    assert f"customer={call.customer_id}" in page
 
 
 def test_an_assignment_is_for_one_thing(admin_client: Client) -> None:
