@@ -186,7 +186,7 @@ async def _release(flight: Flight) -> None:
 
 def _waive_unseen(flight: Flight, error: UpstreamError | None) -> None:
     """Let the platform pay for an answer that broke off and of which nobody has seen anything, as for a whole one."""
-    if flight.exchange.sent and not flight.sink.has_begun:
+    if flight.transcript.has_output and not flight.sink.has_begun:
         put_by(flight, record_attempt(flight, is_worked_on=False, error=error)._replace(is_billed=False))
 
 

@@ -10,7 +10,7 @@ from billing.models import CacheState, UsageSource, UsageStatus
 from gateway.guard_models import GuardCount
 from gateway.models import Model, Refusal
 from keys.issuing import revoke_key, rotate_key
-from keys.models import KeyEnvironment
+from keys.models import Customer, KeyEnvironment
 from tests.flows.judging import CHECK_NANOUSD, TEXT, make_judged, verdict
 from tests.flows.platform import Platform, wait_for
 from tests.flows.sockets import open_socket
@@ -31,7 +31,12 @@ async def test_what_the_judge_lets_through_goes_on_and_both_are_charged_exactly(
     record, check = judged.settle()
     assert (record.status, record.flags, record.charged_nanousd > 0) == (UsageStatus.COMPLETED, "", True)
     assert (check.operation, check.charged_nanousd, check.status) == ("guards.checks", CHECK_NANOUSD, "completed")
-    assert check.tags == {"guard_rule": "no-advice/advice", "guarded_request": record.request_id}
+    customer = platform.run(lambda: Customer.objects.get(pk=judged.caller.customer_id))
+    assert check.tags == {
+        "guard_rule": "no-advice/advice",
+        "guarded_request": record.request_id,
+        "guarded_customer": customer.public_id,
+    }
     assert platform.read_balance(judged.house).posted_nanousd == 10_000_000_000 - CHECK_NANOUSD
     (asked,) = judged.questions()
     assert asked.body is not None

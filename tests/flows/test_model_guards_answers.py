@@ -12,7 +12,8 @@ from tests.flows.judging import CHECK_NANOUSD, TEXT, Judged, make_judged, verdic
 from tests.flows.platform import Platform, wait_for
 from tests.flows.sockets import open_socket
 from tests.flows.test_guards import make_prompt, messages
-from tests.flows.test_prompt_runs import run
+from tests.flows.test_prompt_runs import CITY, GOOD, WRONG, run
+from tests.flows.test_prompt_runs import make as make_shaped
 from tests.flows.wire import RawCall, ask
 from tests.upstream import Behaviour, Cut, ToolCall
 
@@ -144,6 +145,19 @@ async def test_of_a_prompt_run(platform: Platform, is_stream: bool) -> None:
     passed = await run(platform, caller, name, inputs={"mail": MAIL}, stream=is_stream)
     assert (json.loads(passed.data[-1]) if is_stream else passed.body)["output"] == TEXT
     judged.settle(calls=2, checks=2)
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_an_answer_that_has_a_shape_is_judged_once_it_fits(platform: Platform, is_stream: bool) -> None:
+    caller = platform.make_caller()
+    name = make_shaped(platform, caller, output_schema=CITY)
+    judged = make_judged(platform, ANSWER_RULE, caller=caller)
+    platform.upstream.queue(Behaviour(text=WRONG), Behaviour(text=GOOD), target=caller.model)
+    answer = await run(platform, caller, name, stream=is_stream)
+    assert (json.loads(answer.data[-1]) if is_stream else answer.body)["output"] == json.loads(GOOD)
+    assert judged.texts_asked() == [GOOD]
+    record, _ = judged.settle()
+    assert record.flags == "asked_again"
 
 
 # ---- faults
