@@ -8,7 +8,7 @@ import pytest
 
 from billing.models import UsageSource, UsageStatus
 from gateway import held_streams
-from tests.flows.judging import CHECK_NANOUSD, TEXT, Judged, make_judged, verdict
+from tests.flows.judging import CHECK_NANOUSD, TEXT, USAGE, Judged, make_judged, verdict
 from tests.flows.platform import Platform, wait_for
 from tests.flows.sockets import open_socket
 from tests.flows.test_guards import make_prompt, messages
@@ -182,6 +182,20 @@ async def test_a_held_stream_that_breaks_off_for_good_costs_its_caller_nothing(p
     assert "half" not in answer.raw.decode()
     record, _ = judged.settle(checks=0)
     assert (record.status, record.charged_nanousd, record.source) == (UsageStatus.FAILED, 0, UsageSource.NONE)
+
+
+async def test_a_stream_that_is_too_long_to_be_held_is_ended_and_charged(platform: Platform) -> None:
+    model = platform.make_model(context_window=400_000, max_output_tokens=200_000, default_output_tokens=200_000)
+    judged = make_judged(platform, {**ANSWER_RULE, "on_failure": "allow"}, caller=platform.make_caller(model=model))
+    behaviour = Behaviour(text="word " * 3_400_000, events=40, usage={**USAGE, "prompt_tokens": 7})
+    platform.upstream.queue(behaviour, target=model)
+    answer = await ask(platform.server, judged.caller, stream=True)
+    assert (answer.status, answer.error["code"]) == (422, "answer_unchecked")
+    assert len(answer.raw) < 10_000
+    record, _ = judged.settle(checks=0)
+    assert (record.error_code, record.charged_nanousd > 0) == ("answer_unchecked", True)
+    assert "guard_block" in record.flags
+    assert judged.questions() == []
 
 
 async def test_who_leaves_while_the_answer_is_judged_pays_for_the_answer(platform: Platform) -> None:
