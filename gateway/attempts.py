@@ -75,6 +75,8 @@ def put_by(flight: Flight, attempt: Attempt) -> None:
     flight.output = None if flight.output is None else OutputText()
     if flight.recording is not None:
         flight.recording.clear()
+    if flight.held is not None:
+        flight.held.clear()
 
 
 def rows_of(

@@ -7,6 +7,7 @@ from common.errors import TollkeeperError
 from gateway.caching.entries import CachedAnswer
 from gateway.calls import Attempt, Exchange, Receipt
 from gateway.control import CallControl
+from gateway.held_streams import HeldStream
 from gateway.runtime import Runtime
 from gateway.structured.checking import Verdict
 from gateway.structured.outputs import OutputText
@@ -57,6 +58,8 @@ class Flight:
     transcript: Transcript = field(default_factory=Transcript)
     # The chunks of a stream that may be asked for again; None: nobody will.
     recording: list[bytes] | None = None
+    # A stream that nothing is handed on of before it is whole and has been judged; None: it passes as it comes.
+    held: HeldStream | None = None
     # The answer's text, for calls whose answer must have a shape, and what came of it once it was whole.
     output: OutputText | None = None
     verdict: Verdict | None = None

@@ -8,7 +8,8 @@ from django.db import models
 from django.db.models import Q
 
 from common.generations import CatalogueModel
-from gateway.guards.values import Action, RuleKind
+from gateway.guards.checking import DEADLINES_MS, MOST_INSTRUCTIONS
+from gateway.guards.values import Action, OnFailure, RuleKind
 
 
 class GuardAction(models.TextChoices):
@@ -26,6 +27,12 @@ class GuardKind(models.TextChoices):
     PATTERN = RuleKind.PATTERN.value, "Regular expression"
     LANGUAGE = RuleKind.LANGUAGE.value, "Language"
     LENGTH = RuleKind.LENGTH.value, "Length"
+    MODEL = RuleKind.MODEL.value, "Judged by a model"
+
+
+class GuardOnFailure(models.TextChoices):
+    BLOCK = OnFailure.BLOCK.value, "Block: no text passes that has not been judged"
+    ALLOW = OnFailure.ALLOW.value, "Allow: let it through and note it"
 
 
 class GuardPolicy(CatalogueModel):
@@ -35,12 +42,14 @@ class GuardPolicy(CatalogueModel):
 
     name = models.SlugField(max_length=60, unique=True, help_text="Shown to callers beside the rule that stopped them.")
     description = models.TextField(blank=True)
-    is_active = models.BooleanField(default=True)
+    is_active = models.BooleanField("active", default=True)
     is_for_everybody = models.BooleanField(
+        "for everybody",
         default=False,
         help_text="Every call falls under it; else those of the plans, customers, keys and prompts below.",
     )
     restores = models.BooleanField(
+        "put back what was redacted",
         default=True,
         help_text="Where the answer names a placeholder of something that was redacted, the caller gets the original.",
     )
@@ -60,7 +69,7 @@ class GuardRule(CatalogueModel):
     name = models.SlugField(max_length=60, help_text="Told to callers and in reports, e.g. 'pii' or 'competitors'.")
     kind = models.CharField(max_length=12, choices=GuardKind.choices)
     action = models.CharField(max_length=8, choices=GuardAction.choices)
-    is_active = models.BooleanField(default=True)
+    is_active = models.BooleanField("active", default=True)
     on_user = models.BooleanField("user", default=True, help_text="What users (and earlier answers sent along) say.")
     on_tool = models.BooleanField("tools", default=True, help_text="Results of tools.")
     on_system = models.BooleanField(
@@ -85,6 +94,47 @@ class GuardRule(CatalogueModel):
         max_length=200, blank=True, help_text="Language: which are allowed, comma separated: en, de."
     )
     max_characters = models.PositiveIntegerField(null=True, blank=True, help_text="Length: of one text.")
+    # Both stay while a rule needs them: without either, nothing would pass any more.
+    judge_model = models.ForeignKey(
+        "gateway.Model",
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+        verbose_name="model",
+        help_text="Which model of this gateway judges. A small, quick one that follows instructions.",
+    )
+    judge_key = models.ForeignKey(
+        "keys.ApiKey",
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+        verbose_name="API key",
+        help_text="Makes the checks, and its customer pays for them, within the limits of both: a customer of your "
+        "own. Its networks do not count here. A live key judges live calls, a test key those of test keys.",
+    )
+    instructions = models.TextField(
+        blank=True,
+        db_default="",
+        max_length=MOST_INSTRUCTIONS,
+        help_text="What is not to pass, in plain words: 'Medical advice: a diagnosis, a dose, or whether to see a "
+        "doctor. General facts about health are fine.'",
+    )
+    deadline_ms = models.PositiveIntegerField(
+        "deadline, ms",
+        default=2_000,
+        db_default=2_000,
+        help_text=f"How long a call waits for the verdict, {DEADLINES_MS.start:,} to {DEADLINES_MS.stop - 1:,}.",
+    )
+    on_failure = models.CharField(
+        "without a verdict",
+        max_length=5,
+        choices=GuardOnFailure.choices,
+        default=GuardOnFailure.BLOCK,
+        db_default=GuardOnFailure.BLOCK.value,
+        help_text="When the judge fails or is late. A rule that only flags never blocks.",
+    )
 
     class Meta:
         verbose_name = "guard rule"
@@ -95,6 +145,18 @@ class GuardRule(CatalogueModel):
             models.CheckConstraint(
                 condition=~Q(action=GuardAction.REDACT) | Q(kind__in=["pii", "secrets", "words", "pattern"]),
                 name="gateway_guardrule_redacts_spans",
+            ),
+            models.CheckConstraint(
+                condition=~Q(kind=GuardKind.MODEL)
+                | Q(judge_model__isnull=False, judge_key__isnull=False) & ~Q(instructions=""),
+                name="gateway_guardrule_has_judge",
+            ),
+            models.CheckConstraint(
+                condition=Q(deadline_ms__gte=DEADLINES_MS.start, deadline_ms__lt=DEADLINES_MS.stop),
+                name="gateway_guardrule_deadline_in_range",
+            ),
+            models.CheckConstraint(
+                condition=Q(on_failure__in=GuardOnFailure.values), name="gateway_guardrule_on_failure_known"
             ),
         ]
 
@@ -109,7 +171,9 @@ class GuardAssignment(CatalogueModel):
     # It says nothing without what it is for.
     plan = models.ForeignKey("keys.Plan", on_delete=models.CASCADE, null=True, blank=True, related_name="+")
     customer = models.ForeignKey("keys.Customer", on_delete=models.CASCADE, null=True, blank=True, related_name="+")
-    api_key = models.ForeignKey("keys.ApiKey", on_delete=models.CASCADE, null=True, blank=True, related_name="+")
+    api_key = models.ForeignKey(
+        "keys.ApiKey", on_delete=models.CASCADE, null=True, blank=True, related_name="+", verbose_name="API key"
+    )
     prompt = models.ForeignKey("prompts.Prompt", on_delete=models.CASCADE, null=True, blank=True, related_name="+")
 
     class Meta:

@@ -36,6 +36,9 @@ class Operation:
     chunk_type: type[BaseModel] | None
     # The platform's own calls: they leave usage records and move no money.
     is_free: bool = False
+    # Asked by a content rule about another call: no content rule looks at it, and it waits for nobody, since that call
+    # waits for it.
+    is_check: bool = False
 
     @property
     def can_stream(self) -> bool:
@@ -79,6 +82,8 @@ PROMPT_RUNS = Operation(
 
 # Not routed: test cases of prompts, called from inside.
 PROMPT_TESTS = replace(CHAT_COMPLETIONS, name="prompts.tests", summary="Run a test case of a prompt", is_free=True)
+# Not routed: the questions of content rules whose judge is a model.
+GUARD_CHECKS = replace(CHAT_COMPLETIONS, name="guards.checks", summary="Judge a text for a content rule", is_check=True)
 
 OPERATIONS = (CHAT_COMPLETIONS, PROMPT_RUNS)
 _BY_PATH = {operation.path: operation for operation in OPERATIONS}

@@ -1,7 +1,7 @@
 """The way of one call, stage by stage. Reads like the list in the architecture:
 
 authenticate, parse, screen (content rules), fill (prompts), resolve, guard, recall (an answer that is known), reuse,
-shed, admit, share (with who asks the same), fulfil (call and relay, as often as it takes), settle.
+shed, admit, obtain (judge, share, or fulfil: call and relay, as often as it takes), settle.
 """
 
 import logging
@@ -12,14 +12,15 @@ from gateway.calls import Ending, Exchange, Receipt
 from gateway.control import CallControl, CallStopped, StopReason
 from gateway.errors import AdmissionUnavailable, ContextLengthExceeded, ServerDraining, UpstreamError
 from gateway.flight import Flight, Sink
+from gateway.guards.errors import ContentBlocked, ContentUnchecked
 from gateway.runtime import Runtime
 from gateway.stages.admit import admit
 from gateway.stages.authenticate import authenticate, refresh_snapshots
 from gateway.stages.call import error_of_stop
 from gateway.stages.fill import fill
-from gateway.stages.fulfil import fulfil
 from gateway.stages.guard import guard
 from gateway.stages.hand_over import hand_over, hand_over_known
+from gateway.stages.obtain import obtain
 from gateway.stages.old_form import in_callers_form
 from gateway.stages.parse import parse
 from gateway.stages.recall import recall
@@ -28,7 +29,6 @@ from gateway.stages.resolve import resolve
 from gateway.stages.reuse import read_claim
 from gateway.stages.screen import screen
 from gateway.stages.settle import settle
-from gateway.stages.share import share
 from gateway.stages.shed import shed
 from gateway.stages.truncate import truncate
 from gateway.structured.errors import OutputError
@@ -67,7 +67,8 @@ async def run_call(runtime: Runtime, exchange: Exchange, control: CallControl, s
 
 
 async def _prepare(runtime: Runtime, exchange: Exchange) -> None:
-    if runtime.is_draining:
+    # The calls that are still in flight have their texts judged to the end.
+    if runtime.is_draining and not exchange.operation.is_check:
         raise ServerDraining
     generation = runtime.clerk.catalogue.generation
     try:
@@ -110,19 +111,18 @@ async def _resolve(runtime: Runtime, exchange: Exchange) -> None:
 
 
 async def _carry_out(runtime: Runtime, exchange: Exchange, control: CallControl, sink: Sink) -> None:
-    caching = exchange.caching
-    recording: list[bytes] | None = None if exchange.claim is None and caching is None else []
+    recording: list[bytes] | None = None if exchange.claim is None and exchange.caching is None else []
     flight = Flight(runtime=runtime, exchange=exchange, control=control, sink=sink, recording=recording)
     body: bytes | None = None
     error: TollkeeperError | None = None
     ending = Ending.COMPLETED
     try:
-        body = await (fulfil(flight) if caching is None else share(flight, caching))
+        body = await obtain(flight, run_call)
     except CallStopped as stopped:
         # That this server goes away is not the client's doing: a call without output then costs nothing.
         ending = _ending_of_fault(sink) if stopped.reason is StopReason.SERVER_STOPPING else Ending.CANCELLED
         error = error_of_stop(stopped.reason)
-    except (UpstreamError, OutputError) as failure:
+    except (UpstreamError, OutputError, ContentBlocked, ContentUnchecked) as failure:
         ending, error = _ending_of_fault(sink), failure
     except Exception as failure:
         logger.exception("%s: failed with its upstream", exchange.request_id)

@@ -90,6 +90,9 @@ class Runtime:
         self._deadline_keeper: asyncio.Task[None]
         self._principals: dict[bytes, Principal] = {}
         self._cache_secret = secrets.token_bytes(32)
+        # What stands for keys by which the platform itself calls: by line, and the other way round.
+        self._borrowed: dict[int, str] = {}
+        self._lines: dict[str, int] = {}
         self._calls: set[CallControl] = set()
         self._orphans: set[asyncio.Task[None]] = set()
         # Somebody waits for the last call to end.
@@ -175,6 +178,18 @@ class Runtime:
             if len(self._principals) >= _MOST_PRINCIPALS:
                 self._principals.pop(next(iter(self._principals)))
             self._principals[key_hash] = principal
+
+    def borrow_key(self, line_id: int) -> str:
+        """Return what stands for the key of a line whose text nobody knows; it is good in this process only."""
+        token = self._borrowed.get(line_id)
+        if token is None:
+            token = self._borrowed[line_id] = secrets.token_urlsafe(32)
+            self._lines[token] = line_id
+        return token
+
+    def find_borrowed_line(self, token: str) -> int | None:
+        """Return the line whose key a token of `borrow_key` stands for; None for the token of a caller."""
+        return self._lines.get(token)
 
     def _cache_key(self, token: str) -> bytes:
         """Return the key of a token's snapshot: BLAKE2b under a secret of this process.

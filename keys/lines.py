@@ -11,6 +11,7 @@ from django.db.models import Q
 from common.sql import Sql
 from keys.limit_values import LIMIT_COLUMNS
 from keys.models import ApiKey
+from keys.principals import Principal, principal_of_row, read_rows_by_key_id
 
 
 def line_of(key: ApiKey) -> int:
@@ -26,6 +27,14 @@ def share_limits(key: ApiKey, columns: Iterable[str] = LIMIT_COLUMNS) -> None:
     line_id = line_of(key)
     others = ApiKey.objects.filter(Q(pk=line_id) | Q(line_id=line_id)).exclude(pk=key.pk)
     others.update(**values)
+
+
+def read_principal_of_line(sql: Sql, line_id: int, *, now_us: int) -> Principal | None:
+    """Return the newest key of a line that works at `now_us`; where none does the newest, where there is none None."""
+    rows = sql.rows("SELECT id FROM keys_apikey WHERE id = %s OR line_id = %s ORDER BY id DESC", (line_id, line_id))
+    found = read_rows_by_key_id(sql, [key_id for (key_id,) in rows])
+    principals = [principal_of_row(found[key_id]) for (key_id,) in rows]
+    return next((one for one in principals if one.is_active(now_us)), next(iter(principals), None))
 
 
 def read_line_members(sql: Sql) -> dict[int, set[int]]:

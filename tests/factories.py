@@ -22,9 +22,8 @@ from gateway.admission.commands import Admit, Settle
 from gateway.admission.expiry import write_draft
 from gateway.catalogue import read_generation
 from gateway.guard_models import GuardAssignment, GuardPolicy, GuardRule
+from gateway.guard_policies import check_row
 from gateway.guard_rows import GuardNotes
-from gateway.guards.book import rule_of
-from gateway.guards.checking import check_rule
 from gateway.models import Deployment, Dialect, Model, Upstream
 from gateway.secrets import encrypt_secret
 from keys.customers import create_customer
@@ -278,7 +277,7 @@ def make_guard(*rules: dict[str, Any], name: str | None = None, **options: Any) 
     )
     for rule in rules:
         row = GuardRule(policy=policy, **{"name": rule["kind"], **rule})
-        check_rule(rule_of(vars(row), policy=policy.name, restores=policy.restores))
+        check_row(row, policy)
         row.save()
     for owner, owner_id in options.items():
         if owner.endswith("_id"):

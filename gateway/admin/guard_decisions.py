@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import admin, messages
@@ -17,14 +18,22 @@ from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.widgets import UnfoldAdminSelect2Widget, UnfoldAdminSelectWidget
 
 from common.admin_base import page_action
-from common.admin_display import admin_link, admin_url, badge, code, number, short_code, utc
+from common.admin_display import admin_link, admin_url, badge, code, money, number, short_code, utc
 from common.admin_keyset import Keyset, KeysetModelAdmin
 from common.admin_pages import FormPage, Panel, run_form_page
 from common.clock import from_us, to_us
 from common.wording import counted
 from gateway.guard_models import GuardDecision
-from gateway.guard_policies import RuleCount, mark_decision, read_counts, read_false_positives
+from gateway.guard_policies import (
+    CheckCost,
+    RuleCount,
+    mark_decision,
+    read_check_costs,
+    read_counts,
+    read_false_positives,
+)
 from gateway.guard_rows import KEPT_A_CALL, KEPT_A_MINUTE, KEPT_DAYS
+from gateway.guards.judging import CUSTOMER_TAG, REQUEST_TAG, RULE_TAG
 from gateway.guards.values import Action
 from keys.admin_trail import admin_actor
 from keys.models import Customer
@@ -141,6 +150,8 @@ def _show_report(model_admin: Any, request: HttpRequest) -> HttpResponseBase:
         days, customer = form.cleaned_data["days"], form.cleaned_data["customer"]
         counts = read_counts(days=days, now=now, customer_id=customer.pk if customer else None)
         panels = [_report_panel(counts, read_false_positives(days=days, now=now))]
+        if request.user.has_perm("billing.view_usagerecord"):
+            panels += _cost_panels(read_check_costs(days=days, now=now), days=days, now=now)
     total = sum(count.findings for count in counts)
     context = {
         **model_admin.admin_site.each_context(request),
@@ -181,6 +192,48 @@ def _report_panel(counts: list[RuleCount], mistakes: dict[tuple[str, str], int])
         link_url=admin_url("gateway.guarddecision", "changelist"),
         link_text="Decisions",
     )
+
+
+def _cost_panels(costs: list[CheckCost], *, days: int, now: datetime) -> list[Panel]:
+    if not costs:
+        return []
+    shown: dict[str, object] = {
+        "group_by": "tag",
+        "tag": RULE_TAG,
+        "first_day": (now - timedelta(days=days - 1)).date(),
+        "last_day": now.date(),
+    }
+    payers = {cost.payer_id for cost in costs}
+    if len(payers) == 1:
+        shown["customer"] = payers.pop()
+    return [
+        Panel(
+            title="What models that judge have cost",
+            headers=("Rule", "Paid by", "Checks", "Charged USD", "Provider cost USD"),
+            rows=[
+                (
+                    code(cost.rule),
+                    cost.payer,
+                    number(cost.checks),
+                    money(cost.charged_nanousd),
+                    money(cost.provider_cost_nanousd),
+                )
+                for cost in costs
+            ],
+            footer=(
+                "All together",
+                "",
+                number(sum(cost.checks for cost in costs)),
+                money(sum(cost.charged_nanousd for cost in costs)),
+                money(sum(cost.provider_cost_nanousd for cost in costs)),
+            ),
+            note=f"Of all customers' calls. By customer: Spend, by the tag {CUSTOMER_TAG}. Of one call: the payer's "
+            f"usage records with the tag {REQUEST_TAG}.",
+            empty="",
+            link_url=f"{admin_url('billing.usagerecord', 'spend')}?{urlencode(shown)}",
+            link_text="Spend over time",
+        )
+    ]
 
 
 def _sum(counts: list[RuleCount], action: Action) -> int:

@@ -14,7 +14,7 @@ from unfold.admin import StackedInline, TabularInline
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 
 from common.admin_base import PlatformModelAdmin, page_action
-from common.admin_display import admin_url, badge, code, link
+from common.admin_display import admin_url, badge, code, link, money
 from common.admin_pages import Panel
 from common.wording import counted
 from gateway.guard_models import GuardAssignment, GuardPolicy, GuardRule
@@ -22,6 +22,7 @@ from gateway.guard_policies import check_row, read_rules
 from gateway.guards.errors import GuardRuleInvalid
 from gateway.guards.trying import RuleOutcome, Trial, try_rules
 from gateway.guards.values import Action, Surface
+from gateway.judge_trials import JudgeTrial, try_judges
 
 _MOST_CHARACTERS = 100_000
 _MOST_SHOWN = 20
@@ -55,8 +56,25 @@ class RuleInline(StackedInline):
     fieldsets = (
         (None, {"fields": ("name", "kind", "action", "is_active")}),
         ("Whose words it looks at", {"fields": ("on_user", "on_tool", "on_system", "on_answer")}),
-        ("What it looks for", {"fields": ("entities", "terms", "pattern", "threshold", "languages", "max_characters")}),
+        (
+            "What it looks for",
+            {
+                "fields": ("entities", "terms", "pattern", "threshold", "languages", "max_characters"),
+                "description": "Which of these count depends on the kind; each begins with the kinds that it is for.",
+            },
+        ),
+        (
+            "Judged by a model",
+            {
+                "fields": ("judge_model", "judge_key", "instructions", "deadline_ms", "on_failure"),
+                "description": "For that kind only. Every call waits for the verdict, and every verdict is a call of "
+                "the model that the key's customer pays. The other kinds look first, so the model is asked about what "
+                "they let through, with what they redact left out. A stream whose answer is judged is held back until "
+                "it is whole: its caller sees nothing for as long as the model writes, then all of it at once.",
+            },
+        ),
     )
+    autocomplete_fields = ("judge_model", "judge_key")
 
 
 class AssignmentForm(forms.ModelForm[GuardAssignment]):
@@ -132,21 +150,59 @@ class GuardPolicyAdmin(PlatformModelAdmin[GuardPolicy]):
         """Show what each rule says of a text; the text is sent in the body and kept nowhere."""
         policy = get_object_or_404(GuardPolicy, pk=object_id)
         form = TryForm(request.POST or None)
-        trial = None
+        trial, panels = None, []
+        rules = read_rules(policy)
         if form.is_valid():
-            trial = try_rules(read_rules(policy), Surface(form.cleaned_data["surface"]), form.cleaned_data["text"])
+            surface, text = Surface(form.cleaned_data["surface"]), form.cleaned_data["text"]
+            trial = try_rules([rule for rule in rules if rule.judge is None], surface, text)
+            panels.append(_panel(trial, text))
+            judging = [rule for rule in rules if rule.judge is not None and surface in rule.surfaces]
+            if judging:
+                may_ask = self.has_change_permission(request, policy)
+                is_open = may_ask and trial.blocked_by is None
+                trials = try_judges(judging, surface, trial.text or text) if is_open else []
+                panels.append(_judge_panel(trials, is_asked=may_ask))
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "title": f"Try the rules of {policy.name}",
             "media": self.media + form.media,
             "form": form,
-            "panels": [] if trial is None else [_panel(trial, form.cleaned_data["text"])],
+            "panels": panels,
+            "has_judges": any(rule.judge is not None for rule in rules),
             "trial": trial,
             "back_url": admin_url("gateway.guardpolicy", "change", policy.pk),
             "report_link": link(admin_url("gateway.guarddecision", "report"), "What the rules did to real calls"),
         }
         return TemplateResponse(request, "gateway/admin/guard_try.html", context)
+
+
+def _judge_panel(trials: list[JudgeTrial], *, is_asked: bool) -> Panel:
+    empty = "Models are asked once the other rules let the text through."
+    if not is_asked:
+        empty = "Only who may change policies may ask models: it costs the customers of their keys money."
+    return Panel(
+        title="What models say",
+        headers=("Rule", "Would", "Because", "USD", "ms"),
+        rows=[
+            (
+                code(trial.rule.name),
+                _would(trial.action),
+                trial.reason or "-",
+                money(trial.charged_nanousd),
+                f"{trial.milliseconds:,.0f}",
+            )
+            for trial in trials
+        ],
+        note="Real calls of the rules' keys, with what the other rules redact left out. A reason is the model's own.",
+        empty=empty,
+    )
+
+
+def _would(action: Action | None) -> SafeString:
+    if action is None:
+        return badge("let it through", "success")
+    return badge(action.value, _TONES[action])  # type: ignore[arg-type]
 
 
 def _panel(trial: Trial, text: str) -> Panel:

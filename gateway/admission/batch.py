@@ -69,6 +69,7 @@ from gateway.idempotency import (
 )
 from gateway.refusals import NewRefusal, prune_refusals, write_refusals
 from keys.limit_rows import counter_names, counters_of_hold, write_counters, write_owners
+from keys.lines import read_principal_of_line
 from keys.pinning import pin_new_keys
 from keys.principals import read_principals_by_hash, read_rows_by_key_id
 
@@ -188,7 +189,7 @@ def _run(sql: Sql, commands: Sequence[Command], context: BatchContext) -> list[A
         if isinstance(command, Admit | Reuse):
             take_on = _admit if isinstance(command, Admit) else _reuse
             answers[position] = take_on(state, writes, command, context)  # type: ignore[arg-type]
-    _find_principals(sql, commands, answers)
+    _find_principals(sql, commands, answers, now_us)
     _write(sql, state, writes, context)
     answers |= write_breakers(sql, writes.breakers, now_us=now_us)
     if found.dead_workers:
@@ -263,15 +264,18 @@ def _refresh(sql: Sql, context: BatchContext, head: Head) -> None:
         context.revenue_account_id = journal.find_revenue_account(sql)
 
 
-def _find_principals(sql: Sql, commands: Sequence[Command], answers: dict[int, Answer]) -> None:
-    wanted = {h for command in commands if isinstance(command, FindPrincipal) for h in command.hashes}
-    if not wanted:
+def _find_principals(sql: Sql, commands: Sequence[Command], answers: dict[int, Answer], now_us: int) -> None:
+    asked = {position: command for position, command in enumerate(commands) if isinstance(command, FindPrincipal)}
+    if not asked:
         return
-    principals = read_principals_by_hash(sql, wanted)
-    for position, command in enumerate(commands):
-        if isinstance(command, FindPrincipal):
+    hashes = {h for command in asked.values() for h in command.hashes}
+    principals = read_principals_by_hash(sql, hashes) if hashes else {}
+    for position, command in asked.items():
+        if command.line_id is not None:
+            found = read_principal_of_line(sql, command.line_id, now_us=now_us)
+        else:
             found = next((principals[h] for h in command.hashes if h in principals), None)
-            answers[position] = FoundPrincipal(principal=found)
+        answers[position] = FoundPrincipal(principal=found)
 
 
 def _lock_state(

@@ -21,9 +21,11 @@ NO_MARKS: OwnerMarks = ()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindPrincipal:
-    """Who owns a key with one of these hashes?"""
+    """Who owns a key with one of these hashes? Or, where the platform itself calls: which key of a line works?"""
 
-    hashes: tuple[str, ...]
+    hashes: tuple[str, ...] = ()
+    # The first key of the line.
+    line_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,17 @@ from typing import Annotated
 from pydantic import Field
 
 from gateway.declarations.entry import Entry, Slug
-from gateway.guard_models import GuardAction, GuardKind
+from gateway.guard_models import GuardAction, GuardKind, GuardOnFailure
+from gateway.guards.checking import MOST_INSTRUCTIONS
 
 _Name = Annotated[str, Field(min_length=1, max_length=120)]
+
+
+class GuardKeyEntry(Entry):
+    """A key, by its customer and its name."""
+
+    customer: _Name
+    name: _Name
 
 
 class GuardRuleEntry(Entry):
@@ -27,13 +35,11 @@ class GuardRuleEntry(Entry):
     pattern: Annotated[str, Field(max_length=500)] = ""
     languages: list[str] = []
     max_characters: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
-
-
-class GuardKeyEntry(Entry):
-    """A key, by its customer and its name."""
-
-    customer: _Name
-    name: _Name
+    judge_model: str | None = None
+    judge_key: GuardKeyEntry | None = None
+    instructions: Annotated[str, Field(max_length=MOST_INSTRUCTIONS)] = ""
+    deadline_ms: int = 2_000
+    on_failure: GuardOnFailure = GuardOnFailure.BLOCK
 
 
 class GuardEntry(Entry):

@@ -12,9 +12,12 @@ from gateway.declarations.reading import Declared
 from gateway.guard_models import GuardAssignment, GuardPolicy, GuardRule
 from gateway.guard_policies import check_row
 from gateway.guards.errors import GuardRuleInvalid
+from gateway.models import Model
 from keys.models import ApiKey, Customer, Plan
 from prompts.models import Prompt
 
+# Fields of rules that name rows.
+_JUDGE_ROWS = ("judge_model", "judge_key")
 _POLICY_FIELDS = ("description", "is_active", "is_for_everybody", "restores")
 
 
@@ -72,14 +75,28 @@ def _wanted_of_rule(entry: GuardRuleEntry) -> list[Wanted]:
     wanted = []
     for name in sorted(entry.model_fields_set - {"name"}):
         value: Any = getattr(entry, name)
+        if name in _JUDGE_ROWS and value is not None:
+            wanted.append(Wanted(field=name, column=name, value=_find_judge_row(name, value), show=str))
+            continue
         if name == "terms":
             value = "\n".join(value)
         elif isinstance(value, list):
             value = ", ".join(value)
-        elif name in ("kind", "action") and value is not None:
+        elif name in ("kind", "action", "on_failure") and value is not None:
             value = value.value
         wanted.append(Wanted(field=name, column=name, value=value))
     return wanted
+
+
+def _find_judge_row(name: str, value: str | GuardKeyEntry) -> Row:
+    if isinstance(value, GuardKeyEntry):
+        row: Row | None = _find_key(value)
+        shown = f"key '{value.name} of {value.customer}'"
+    else:
+        row, shown = Model.objects.filter(name=value).first(), f"model '{value}'"
+    if row is None:
+        raise EntryRefused(f"there is no {shown}", name)
+    return row
 
 
 def _owners(application: Application, declared: Declared, entry: GuardEntry) -> list[dict[str, Any]]:

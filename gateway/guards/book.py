@@ -11,7 +11,7 @@ from typing import Any
 from common.sql import Sql
 from gateway.guards.checking import default_threshold, split_list, split_terms
 from gateway.guards.combining import Guard, combine
-from gateway.guards.values import Action, Rule, RuleKind, Surface
+from gateway.guards.values import Action, Judge, OnFailure, Rule, RuleKind, Surface
 from keys.principals import Principal, customer_counters, key_counters
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,13 @@ _RULE_COLUMNS = (
     "languages",
     "max_characters",
 )
+_JUDGE_COLUMNS = ("instructions", "deadline_ms", "on_failure")
+_SELECT_RULES = (
+    f"SELECT {', '.join(f'r.{column}' for column in (*_RULE_COLUMNS, *_JUDGE_COLUMNS))}, m.name,"
+    " COALESCE(k.line_id, k.id), k.environment FROM gateway_guardrule r"
+    " LEFT JOIN gateway_model m ON m.id = r.judge_model_id LEFT JOIN keys_apikey k ON k.id = r.judge_key_id"
+    " WHERE r.is_active ORDER BY r.id"
+)
 _SURFACES = {
     "on_user": Surface.USER,
     "on_tool": Surface.TOOL,
@@ -52,17 +59,17 @@ class GuardBook:
         """`rules` by policy, `owners` maps who or what a policy is for ("" is everybody) to policies."""
         self._rules = rules
         self._owners = owners
-        self._found: dict[tuple[int, tuple[str, ...], str], Guard] = {}
+        self._found: dict[tuple[int, str, tuple[str, ...], str], Guard] = {}
 
     def find(self, principal: Principal, prompt: str) -> Guard:
         """Return what the calls of a key, through a prompt or none (""), are checked by; empty for no rule at all."""
-        caller = (principal.plan_id, principal.owner_names, prompt)
+        caller = (principal.plan_id, principal.environment, principal.owner_names, prompt)
         found = self._found.get(caller)
         if found is None:
             if len(self._found) >= _MOST_CALLERS:
                 self._found.clear()
             names = (_plan(principal.plan_id), *principal.owner_names, _prompt(prompt))
-            found = self._found[caller] = self._combine(names)
+            found = self._found[caller] = self._combine(names, principal.environment)
         return found
 
     def prepare(self) -> None:
@@ -72,13 +79,15 @@ class GuardBook:
         """
         for name in self._owners:
             try:
-                self._combine((name,))
+                self._combine((name,), "")
             except Exception:
                 logger.exception("the guard policies for %r cannot be used: their calls will fail", name or "everybody")
 
-    def _combine(self, names: Iterable[str]) -> Guard:
+    def _combine(self, names: Iterable[str], environment: str) -> Guard:
         policies = sorted({policy for name in ("", *names) for policy in self._owners.get(name, ())})
-        return combine(tuple(rule for policy in policies for rule in self._rules[policy]))
+        rules = (rule for policy in policies for rule in self._rules[policy])
+        # Whom a test key reaches costs nothing; a judge that a live key pays for would.
+        return combine(tuple(rule for rule in rules if rule.judge is None or rule.judge.environment == environment))
 
 
 def read_guard_book(sql: Sql) -> GuardBook | None:
@@ -92,12 +101,13 @@ def read_guard_book(sql: Sql) -> GuardBook | None:
     if not policies:
         return None
     rules: dict[int, tuple[Rule, ...]] = dict.fromkeys(policies, ())
-    for row in sql.rows(f"SELECT {', '.join(_RULE_COLUMNS)} FROM gateway_guardrule WHERE is_active ORDER BY id"):
-        values = dict(zip(_RULE_COLUMNS, row, strict=True))
+    for *row, model, key_line_id, environment in sql.rows(_SELECT_RULES):
+        values = dict(zip((*_RULE_COLUMNS, *_JUDGE_COLUMNS), row, strict=True))
         policy_id = values.pop("policy_id")
         if policy_id in policies:
             name, restores, _ = policies[policy_id]
-            rules[policy_id] += (rule_of(values, policy=name, restores=restores),)
+            judge = judge_of(values, model=model, key_line_id=key_line_id, environment=environment)
+            rules[policy_id] += (rule_of(values, policy=name, restores=restores, judge=judge),)
     owners: dict[str, tuple[int, ...]] = {}
     for policy_id, name in _read_owners(sql, policies):
         owners[name] = (*owners.get(name, ()), policy_id)
@@ -123,7 +133,23 @@ def _read_owners(sql: Sql, policies: Mapping[int, tuple[str, bool, bool]]) -> It
             yield policy_id, _prompt(prompt)
 
 
-def rule_of(values: Mapping[str, Any], *, policy: str, restores: bool) -> Rule:
+def judge_of(
+    values: Mapping[str, Any], *, model: str | None, key_line_id: int | None, environment: str | None
+) -> Judge | None:
+    """Return who judges for a rule, by its columns and the rows that these name; None for other kinds."""
+    if values["kind"] != RuleKind.MODEL:
+        return None
+    return Judge(
+        model=model or "",
+        instructions=values["instructions"],
+        key_line_id=key_line_id or 0,
+        environment=environment or "",
+        deadline_ms=values["deadline_ms"],
+        on_failure=OnFailure(values["on_failure"]),
+    )
+
+
+def rule_of(values: Mapping[str, Any], *, policy: str, restores: bool, judge: Judge | None = None) -> Rule:
     """Return the rule that a row's columns describe."""
     kind = RuleKind(values["kind"])
     threshold = values["threshold"]
@@ -140,6 +166,7 @@ def rule_of(values: Mapping[str, Any], *, policy: str, restores: bool) -> Rule:
         pattern=values["pattern"],
         languages=split_list(values["languages"]),
         max_characters=values["max_characters"] or 0,
+        judge=judge,
     )
 
 

@@ -6,12 +6,14 @@ from gateway.guards.detectors import ENTITIES
 from gateway.guards.errors import GuardRuleInvalid
 from gateway.guards.languages import LANGUAGES
 from gateway.guards.phrases import DEFAULT_THRESHOLD
-from gateway.guards.values import SPAN_KINDS, Action, Rule, RuleKind
+from gateway.guards.values import SPAN_KINDS, Action, Judge, Rule, RuleKind
 from gateway.guards.width import UnboundedPattern, widest_match
 
 DEFAULT_TOPIC_TERMS = 3
 _MOST_TERMS = 10_000
 _MOST_CHARACTERS_OF_TERM = 100
+MOST_INSTRUCTIONS = 4_000
+DEADLINES_MS = range(100, 10_001)
 _DEFAULT_THRESHOLDS = {RuleKind.INJECTION: DEFAULT_THRESHOLD, RuleKind.TOPIC: DEFAULT_TOPIC_TERMS}
 
 
@@ -40,6 +42,11 @@ def check_rule(rule: Rule) -> None:
         )
     if rule.threshold < 1:
         raise GuardRuleInvalid("The threshold must be at least 1.", param="threshold")
+    _check_kind(rule)
+
+
+def _check_kind(rule: Rule) -> None:
+    """Check the columns that count for the rule's kind."""
     match rule.kind:
         case RuleKind.PII | RuleKind.SECRETS:
             _check_names("entities", rule.entities, frozenset(ENTITIES[rule.kind]))
@@ -53,6 +60,23 @@ def check_rule(rule: Rule) -> None:
             _check_names("languages", rule.languages, LANGUAGES)
         case RuleKind.LENGTH if rule.max_characters < 1:
             raise GuardRuleInvalid("Say how long a text may be.", param="max_characters")
+        case RuleKind.MODEL:
+            _check_judge(rule.judge)
+
+
+def _check_judge(judge: Judge | None) -> None:
+    if judge is None or not judge.model:
+        raise GuardRuleInvalid("Choose the model that judges.", param="judge_model")
+    if not judge.key_line_id:
+        raise GuardRuleInvalid("Choose the key whose customer pays for the checks.", param="judge_key")
+    if not judge.instructions.strip():
+        raise GuardRuleInvalid("Say what the model is not to let through.", param="instructions")
+    if len(judge.instructions) > MOST_INSTRUCTIONS:
+        raise GuardRuleInvalid(f"At most {MOST_INSTRUCTIONS:,} characters are accepted.", param="instructions")
+    if judge.deadline_ms not in DEADLINES_MS:
+        raise GuardRuleInvalid(
+            f"The deadline is {DEADLINES_MS.start:,} to {DEADLINES_MS.stop - 1:,} ms.", param="deadline_ms"
+        )
 
 
 def _check_names(field: str, given: frozenset[str], known: frozenset[str]) -> None:

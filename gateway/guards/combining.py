@@ -37,6 +37,8 @@ class SurfaceGuard(NamedTuple):
     targets: tuple[tuple[Target, ...], ...] = ()
     languages: tuple[Rule, ...] = ()
     lengths: tuple[Rule, ...] = ()
+    # Asked once all others have let the text through, see `gateway.stages.judge`.
+    judges: tuple[Rule, ...] = ()
 
 
 Guard = Mapping[Surface, SurfaceGuard]
@@ -59,13 +61,15 @@ def combine(rules: tuple[Rule, ...]) -> Guard:
 def _combine(rules: Iterable[Rule]) -> SurfaceGuard:
     probes: dict[Probe, list[Target]] = {}
     terms: dict[str, list[Target]] = {}
-    languages, lengths = [], []
+    languages, lengths, judges = [], [], []
     for rule in rules:
         match rule.kind:
             case RuleKind.LANGUAGE:
                 languages.append(rule)
             case RuleKind.LENGTH:
                 lengths.append(rule)
+            case RuleKind.MODEL:
+                judges.append(rule)
             case RuleKind.WORDS | RuleKind.TOPIC:
                 for term in rule.terms:
                     terms.setdefault(term.lower(), []).append(Target(rule, weight=1))
@@ -74,7 +78,7 @@ def _combine(rules: Iterable[Rule]) -> SurfaceGuard:
                     probes.setdefault(probe, []).append(target)
     targets = tuple(_strictest(found) for found in (*probes.values(), *terms.values()))
     scanner = _scanner(tuple(probes), tuple(terms)) if targets else None
-    return SurfaceGuard(scanner, targets, tuple(languages), tuple(lengths))
+    return SurfaceGuard(scanner, targets, tuple(languages), tuple(lengths), tuple(judges))
 
 
 def _strictest(targets: list[Target]) -> tuple[Target, ...]:

@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 class Screening:
     """Lives as long as its call; a call that is planned again gets a new one."""
 
-    __slots__ = ("call", "count", "guard", "inputs", "notes", "request", "vault")
+    __slots__ = ("call", "count", "guard", "has_judges", "inputs", "judged", "notes", "request", "vault")
 
     def __init__(
         self, guard: Guard, *, call: "ChatCall | None", count: "InputCount | None", request: "PromptRequest | None"
@@ -37,6 +37,9 @@ class Screening:
         self.inputs: JsonObject | None = None
         self.vault = Vault()
         self.notes = GuardNotes()
+        self.has_judges = any(surface_guard.judges for surface_guard in guard.values())
+        # Texts of the input that models are to judge, as they go on.
+        self.judged: list[Text] = []
 
     @property
     def changes_answers(self) -> bool:
@@ -67,6 +70,8 @@ class Screening:
         except TextBlocked as blocked:
             self.notes.add(blocked.finding)
             raise ContentBlocked(finding=blocked.finding) from None
+        if guard.judges:
+            self.judged.append(text._replace(text=checked))
         return text.text if checked == text.text else checked
 
     def _mask(self, target: Target, value: str) -> str:

@@ -42,10 +42,32 @@ class RuleKind(StrEnum):
     PATTERN = "pattern"
     LANGUAGE = "language"
     LENGTH = "length"
+    MODEL = "model"
+
+
+class OnFailure(StrEnum):
+    """What becomes of a text whose judge gives no verdict, or not in time."""
+
+    BLOCK = "block"
+    ALLOW = "allow"
 
 
 # Their findings are spans that can be replaced; those of the other kinds are verdicts on a text.
 SPAN_KINDS = frozenset({RuleKind.PII, RuleKind.SECRETS, RuleKind.WORDS, RuleKind.PATTERN})
+
+
+class Judge(NamedTuple):
+    """Who judges texts for a rule of the kind `model`, and who pays for that."""
+
+    # Public name of a model of the gateway.
+    model: str
+    # What is not let through, in the administrator's words.
+    instructions: str
+    # The key that makes the calls, by the first one of its line; only calls of its environment are judged.
+    key_line_id: int
+    environment: str
+    deadline_ms: int = 2_000
+    on_failure: OnFailure = OnFailure.BLOCK
 
 
 class Rule(NamedTuple):
@@ -68,6 +90,8 @@ class Rule(NamedTuple):
     # language: what is allowed, as ISO 639-1 codes.
     languages: frozenset[str] = frozenset()
     max_characters: int = 0
+    # model
+    judge: Judge | None = None
 
     def name_of(self, entity: str) -> str:
         """Return the name under which a finding is told: "pii.email"."""

@@ -15,10 +15,9 @@ from typing import Any
 import orjson
 from django.conf import settings
 
-from common.errors import TollkeeperError
 from gateway.calls import Exchange, Receipt
+from gateway.collecting import CollectingSink
 from gateway.control import CallControl
-from gateway.flight import Chunk
 from gateway.local_model import PORT_VARIABLE, LocalModel, find_weights
 from gateway.models import Dialect, Upstream
 from gateway.operations import PROMPT_TESTS
@@ -26,36 +25,6 @@ from gateway.pipeline import run_call
 from gateway.runtime import Runtime, current_runtime
 
 _LONGEST_SECONDS = 900
-
-
-class CollectingSink:
-    """Keeps a whole answer, or the error in its place."""
-
-    def __init__(self) -> None:
-        self.has_begun = False
-        self.body: dict[str, Any] | None = None
-        self.receipt: Receipt | None = None
-        self.error: TollkeeperError | None = None
-
-    async def begin(self, exchange: Exchange) -> None:
-        """Do nothing: calls of tests do not stream."""
-
-    async def send_chunks(self, chunks: list[Chunk]) -> None:
-        """Do nothing: calls of tests do not stream."""
-
-    def begin_again(self) -> None:
-        """Do nothing: nothing is kept before the answer is whole."""
-
-    async def finish(self, exchange: Exchange, receipt: Receipt, usage_chunk: dict[str, Any] | None) -> None:
-        """Do nothing: calls of tests do not stream."""
-
-    async def answer(self, exchange: Exchange, receipt: Receipt, body: bytes) -> None:
-        """Keep the completion."""
-        self.body, self.receipt = orjson.loads(body), receipt
-
-    async def fail(self, exchange: Exchange, error: TollkeeperError, receipt: Receipt | None) -> None:
-        """Keep the error."""
-        self.error, self.receipt = error, receipt
 
 
 def call_and_wait(runtime: Runtime, token: str, body: dict[str, Any]) -> tuple[Exchange, CollectingSink]:

@@ -8,8 +8,9 @@ from typing import Any
 from django.conf import settings
 
 from common.errors import TollkeeperError
+from gateway.collecting import CollectingSink
 from gateway.prompt_tests.caller import ensure_caller
-from gateway.prompt_tests.calling import CollectingSink, borrowed_runtime, call_and_wait, cost_of_receipt
+from gateway.prompt_tests.calling import borrowed_runtime, call_and_wait, cost_of_receipt
 from gateway.runtime import Runtime
 from gateway.structured.contracts import format_of_schema
 from gateway.structured.schemas import compile_output_schema

@@ -4,7 +4,7 @@ from gateway.admission.commands import Admit, Admitted, Refused, Replayed, Reuse
 from gateway.admission.expiry import write_draft
 from gateway.calls import Exchange
 from gateway.runtime import Runtime
-from gateway.stages.authenticate import accept_principal
+from gateway.stages.authenticate import accept_principal, authenticate
 from gateway.stages.recall import ask_for_reuse
 from gateway.versions import NEWEST
 
@@ -34,7 +34,11 @@ async def admit(runtime: Runtime, exchange: Exchange) -> bool:
             return True
         case Stale():
             runtime.keep_principal(exchange.token, answer.principal)
-            accept_principal(runtime, exchange, answer.principal)
+            if exchange.operation.is_check:
+                # Where the key has ended, its successor may go on.
+                await authenticate(runtime, exchange)
+            else:
+                accept_principal(runtime, exchange, answer.principal)
             return False
         case Refused():
             exchange.limits = answer.limits

@@ -1,8 +1,11 @@
 """upstream -> customer: events pass as they are; what must be read is read on the way."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import perf_counter
 
 from gateway.admission.commands import NoteProgress
+from gateway.control import CallControl, CallStopped, DeadlinePassed, StopReason
 from gateway.errors import UpstreamInterrupted, UpstreamInvalidAnswer
 from gateway.flight import Chunk, Flight
 from gateway.stages.keep import keep_stream
@@ -19,6 +22,16 @@ _FIRST_NOTE_SECONDS = 1.0
 _NOTE_EVERY_SECONDS = 2.0
 # No token of a known vocabulary is longer: more text than this for each token cannot be what was asked for.
 _MOST_CHARACTERS_PER_TOKEN = 128
+
+
+@contextmanager
+def stoppable(control: CallControl) -> Iterator[None]:
+    """Stop the call of a client that takes nothing, where nothing else has a deadline."""
+    try:
+        yield
+    except DeadlinePassed as passed:
+        control.reason = StopReason.CLIENT_STALLED
+        raise CallStopped(StopReason.CLIENT_STALLED) from passed
 
 
 async def relay_completion(flight: Flight, answer: UpstreamAnswer) -> bytes:
@@ -60,7 +73,10 @@ async def relay_stream(flight: Flight, answer: UpstreamAnswer) -> None:
             exchange.first_token = exchange.first_token or now
             if flight.recording is not None:
                 flight.recording.extend(raw for raw, _ in chunks)
-            await _hand_on(flight, chunks)
+            if flight.held is not None:
+                flight.held.add(chunks)
+            else:
+                await _hand_on(flight, chunks)
         if screen is not None and screen.error is not None:
             raise screen.error
         if now > next_note:
@@ -123,4 +139,7 @@ def _note_progress(flight: Flight) -> None:
     produced = flight.transcript.count_output()
     if produced > _most_tokens(flight):
         raise UpstreamInvalidAnswer(internal_detail=f"{produced} tokens, more than twice what was asked for")
+    if flight.held is not None:
+        # Nobody has seen any of it: where this process dies, nothing was relayed.
+        return
     flight.runtime.clerk.note(NoteProgress(request_id=exchange.request_id, output_tokens=produced))

@@ -7,6 +7,7 @@ from gateway.calls import ChatCall, Exchange, Plan
 from gateway.catalogue import Catalogue, ModelEntry
 from gateway.chat.counting import InputCount
 from gateway.errors import DeploymentsResting, ModelNotFound, ModelUnavailable
+from gateway.guards.checking import DEADLINES_MS
 from gateway.routing import Weight
 from gateway.stages.guard import check_plan
 from gateway.stages.route import choose_deployments
@@ -35,6 +36,11 @@ def resolve(exchange: Exchange, catalogue: Catalogue, standing: Standing, now_us
         standing=standing,
         is_free=exchange.operation.is_free,
     )
+    if exchange.screening is not None and exchange.screening.has_judges:
+        # Twice for judges, and once more as long as the answer took: a stream that was held goes out at the end.
+        longest = max(d.upstream.total_timeout_seconds for d in exchange.plan.deployments)
+        added_us = 2 * DEADLINES_MS.stop * 1_000 + int(longest * 1_000_000)
+        exchange.plan = exchange.plan._replace(lifetime_us=exchange.plan.lifetime_us + added_us)
 
 
 def plan_call(

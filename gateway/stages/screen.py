@@ -25,7 +25,7 @@ async def screen(runtime: Runtime, exchange: Exchange) -> None:
     _begin_again(exchange)
     book, principal, request = runtime.clerk.catalogue.guards, exchange.principal, exchange.prompt_request
     assert principal is not None
-    if book is None:
+    if book is None or exchange.operation.is_check:
         return
     guard = book.find(principal, request.name if request is not None else "")
     if not guard:

@@ -11,12 +11,12 @@ import orjson
 
 from gateway.flight import Chunk, Flight
 from gateway.guards.errors import AnswerBlocked
+from gateway.guards.said import TEXT_FIELDS
 from gateway.guards.screening import Screening, answer_window
 from gateway.guards.values import Surface
 from gateway.guards.windows import TextBlocked, Window
 
-_TEXTS = ("content", "refusal", "reasoning_content", "reasoning")
-_KEPT = frozenset({*_TEXTS, "role", "tool_calls", "function_call", "annotations"})
+_KEPT = frozenset({*TEXT_FIELDS, "role", "tool_calls", "function_call", "annotations"})
 _MOST_INLINE_BYTES = 16_000
 _JSON_FORMATS = ("json_schema", "json_object")
 
@@ -128,7 +128,7 @@ class AnswerScreen:
         """Return a message, or a piece of one, with what may be said of it now."""
         index = choice.get("index", 0)
         changed = dict(message)
-        for name in _TEXTS:
+        for name in TEXT_FIELDS:
             text = message.get(name)
             if text and isinstance(text, str):
                 changed[name] = self._pass(index, (name,), text, is_end=is_end)
@@ -180,7 +180,7 @@ class AnswerScreen:
         kept = {
             key: value
             for key, value in message.items()
-            if key in _KEPT and (key not in _TEXTS or value is None or isinstance(value, str))
+            if key in _KEPT and (key not in TEXT_FIELDS or value is None or isinstance(value, str))
         }
         found = {**choice, name: kept} if name in choice else dict(choice)
         if found.get("logprobs"):

@@ -8,8 +8,6 @@ for a reused answer. An error of the call is an error of all of them.
 """
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import copy
 from time import perf_counter
 
@@ -20,10 +18,10 @@ from gateway.attempts import measure
 from gateway.caching.entries import CachedAnswer
 from gateway.caching.shared_calls import SharedCall
 from gateway.calls import Caching, Exchange
-from gateway.control import CallControl, CallStopped, DeadlinePassed, StopReason
+from gateway.control import CallControl, CallStopped, StopReason
 from gateway.flight import Chunk, Flight
 from gateway.stages.fulfil import fulfil
-from gateway.stages.relay import CLIENT_PHASE
+from gateway.stages.relay import CLIENT_PHASE, stoppable
 from gateway.stages.reuse import join_stream, split_stream
 from gateway.stages.settle import processing_of
 
@@ -105,7 +103,7 @@ async def _hand_on_all(flight: Flight, shared: SharedCall) -> None:
     """Give the client all that the shared call brings, until that is done. Raises CallStopped."""
     control = flight.control
     position = restarts = 0
-    with _stoppable(control), control.interruptible():
+    with stoppable(control), control.interruptible():
         while True:
             if restarts != shared.restarts:
                 position, restarts = 0, shared.restarts
@@ -130,7 +128,7 @@ async def _hand_on_known(flight: Flight, cached: CachedAnswer) -> bytes | None:
     if not exchange.call.is_stream:
         return cached.body
     flight.recording, flight.transcript.usage_chunk = split_stream(cached.body)
-    with _stoppable(flight.control), flight.control.interruptible():
+    with stoppable(flight.control), flight.control.interruptible():
         await _hand_on(flight, [(chunk, orjson.loads(chunk)) for chunk in flight.recording])
     return None
 
@@ -141,16 +139,6 @@ async def _hand_on(flight: Flight, chunks: list[Chunk]) -> None:
         flight.exchange.first_token = perf_counter()
         await flight.sink.begin(flight.exchange)
     await flight.sink.send_chunks(chunks)
-
-
-@contextmanager
-def _stoppable(control: CallControl) -> Iterator[None]:
-    """Stop the call of a client that takes nothing: here nothing else has a deadline."""
-    try:
-        yield
-    except DeadlinePassed as passed:
-        control.reason = StopReason.CLIENT_STALLED
-        raise CallStopped(StopReason.CLIENT_STALLED) from passed
 
 
 def _stop(shared: SharedCall, reason: StopReason) -> None:

@@ -9,9 +9,10 @@ from gateway.runtime import Runtime
 def shed(runtime: Runtime, exchange: Exchange) -> None:
     """Return when the call may go on. Raises LoadShed, with the time after which it is worth trying again.
 
-    A call whose answer is known puts no load on an upstream, and next to none on us.
+    A call whose answer is known puts no load on an upstream, and next to none on us. A check belongs to a call that was
+    let in.
     """
-    if exchange.cached is not None:
+    if exchange.cached is not None or exchange.operation.is_check:
         return
     assert exchange.call is not None
     assert exchange.plan is not None

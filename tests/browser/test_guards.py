@@ -11,7 +11,7 @@ from gateway.guard_models import GuardDecision
 from gateway.guard_rows import GuardNotes, freeze_notes, write_findings
 from gateway.guards.values import Action, Finding
 from tests.browser.conftest import Browser
-from tests.factories import find_principal, make_customer, make_guard, make_key
+from tests.factories import find_principal, make_customer, make_guard, make_key, make_model
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -28,12 +28,17 @@ def make_findings() -> None:
 
 def test_every_page_of_guards_opens_without_a_fault(browser: Browser) -> None:
     make_findings()
-    policy = make_guard({"kind": "pii", "action": "redact"}, plan_id=make_customer().plan_id)
+    judge = {"judge_model_id": make_model().pk, "judge_key_id": make_key().key.pk, "instructions": "Medical advice."}
+    policy = make_guard(
+        {"kind": "pii", "action": "redact"},
+        {"kind": "model", "action": "block", **judge},
+        plan_id=make_customer().plan_id,
+    )
     decision = GuardDecision.objects.order_by("id")[0]
     pages = {
         "gateway/guardpolicy/": "#result_list",
         "gateway/guardpolicy/add/": "#id_restores",
-        f"gateway/guardpolicy/{policy.pk}/change/": "#id_rules-0-entities",
+        f"gateway/guardpolicy/{policy.pk}/change/": "#id_rules-1-instructions",
         f"gateway/guardpolicy/{policy.pk}/try/": "#id_text",
         "gateway/guarddecision/": "#result_list",
         f"gateway/guarddecision/{decision.pk}/change/": "text=which is kept nowhere",

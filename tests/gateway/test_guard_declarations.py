@@ -1,6 +1,7 @@
 """Guard policies in a declarations file: applied once, checked like everywhere, and never taken away."""
 
 import textwrap
+from datetime import timedelta
 
 import pytest
 
@@ -8,8 +9,9 @@ from gateway.declarations.applying import apply_declarations
 from gateway.declarations.changes import Applied
 from gateway.declarations.document import DeclarationsInvalid
 from gateway.guard_models import GuardAssignment, GuardPolicy, GuardRule
+from keys.issuing import revoke_key, rotate_key
 from keys.models import AuditEvent
-from tests.factories import make_customer, make_key
+from tests.factories import make_customer, make_key, make_model
 from tests.prompting import make_prompt
 
 pytestmark = pytest.mark.django_db
@@ -73,9 +75,48 @@ def test_a_policy_is_for_plans_customers_keys_and_prompts() -> None:
     assert apply(text).changes == ()
 
 
+JUDGED = """
+    guards:
+      - name: strict
+        rules:
+          - name: advice
+            kind: model
+            action: block
+            on_answer: true
+            judge_model: {model}
+            judge_key: {{customer: {customer}, name: house}}
+            instructions: Medical advice.
+            deadline_ms: 500
+            on_failure: allow
+"""
+
+
+def test_a_rule_that_a_model_judges_names_its_model_and_its_key() -> None:
+    model, customer = make_model(), make_customer()
+    key = make_key(customer, name="house").key
+    text = JUDGED.format(model=model.name, customer=customer.name)
+    apply(text)
+    rule = GuardRule.objects.get()
+    assert (rule.judge_model, rule.judge_key, rule.deadline_ms, rule.on_failure) == (model, key, 500, "allow")
+    assert apply(text).changes == ()
+    rotate_key(key_id=key.pk, overlap=timedelta(days=1), reason="a test", author="tests")
+    revoke_key(key_id=key.pk, reason="a test")
+    assert apply(text).changes == ()
+
+
+def test_a_judge_that_is_not_there_is_refused() -> None:
+    text = JUDGED.format(model="gpt-none", customer="Nobody")
+    assert problem(text) == ("guards[0].rules[0].judge_key", "there is no key 'house of Nobody'")
+    customer = make_customer()
+    make_key(customer, name="house")
+    text = JUDGED.format(model="gpt-none", customer=customer.name)
+    assert problem(text) == ("guards[0].rules[0].judge_model", "there is no model 'gpt-none'")
+
+
 @pytest.mark.parametrize(
     ("rule", "field", "message"),
     [
+        ("{name: a, kind: model, action: block}", "judge_model", "Choose the model that judges."),
         ("{name: a, kind: pattern, action: block, pattern: 'a+'}", "pattern", "has no bound"),
         ("{name: a, kind: injection, action: redact}", "action", "can only flag or block"),
         ("{name: a, kind: pii, action: flag, entities: [shoes]}", "entities", "Not known: shoes"),

@@ -1,19 +1,23 @@
 """Guard policies in the admin: what cannot work is refused at its field, a text can be tried, a mistake marked."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
 from django.test import Client
 
+from billing.journal import BookedUsage, append_usage
 from common.clock import to_us
 from common.sql import Sql
-from gateway.guard_models import GuardCount, GuardDecision, GuardPolicy
-from gateway.guard_policies import read_counts
+from gateway.guard_models import GuardCount, GuardDecision, GuardPolicy, GuardRule
+from gateway.guard_policies import read_check_costs, read_counts
 from gateway.guard_rows import KEPT_A_CALL, KEPT_A_MINUTE, CallFindings, GuardNotes, freeze_notes, write_findings
 from gateway.guards.values import Action, Finding
+from gateway.models import Model
+from keys.issuing import revoke_key
 from keys.models import AuditEvent
-from tests.factories import find_principal, make_customer, make_guard, make_key
+from tests.factories import find_principal, funded_call, make_customer, make_guard, make_key, make_model
 
 pytestmark = pytest.mark.django_db
 
@@ -21,7 +25,16 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
 def policy_form(customer_id: int, **rule: str) -> dict[str, str]:
-    first = {"name": "pii", "kind": "pii", "action": "redact", "is_active": "on", "on_user": "on", **rule}
+    first = {
+        "name": "pii",
+        "kind": "pii",
+        "action": "redact",
+        "is_active": "on",
+        "on_user": "on",
+        "deadline_ms": "2000",
+        "on_failure": "block",
+        **rule,
+    }
     return {
         "name": "default",
         "is_active": "on",
@@ -76,6 +89,84 @@ def test_a_rule_that_cannot_work_is_refused(admin_client: Client, rule: dict[str
     assert answer.status_code == 200
     assert said in answer.content.decode()
     assert not GuardPolicy.objects.exists()
+
+
+def judge_columns(**columns: str) -> dict[str, str]:
+    """Return the form of a rule that a model judges."""
+    key, model = make_key().key, make_model()
+    judge = {"judge_model": str(model.pk), "judge_key": str(key.pk), "instructions": "Medical advice."}
+    return {"name": "advice", "kind": "model", "action": "block", **judge, **columns}
+
+
+def test_a_rule_that_a_model_judges_is_made_with_its_judge(admin_client: Client) -> None:
+    columns = judge_columns(on_failure="allow", deadline_ms="500")
+    answer = admin_client.post("/admin/gateway/guardpolicy/add/", policy_form(make_customer().pk, **columns))
+    assert answer.status_code == 302, answer.content.decode()
+    (rule,) = GuardRule.objects.all()
+    assert (str(rule.judge_model_id), str(rule.judge_key_id)) == (columns["judge_model"], columns["judge_key"])
+    assert (rule.deadline_ms, rule.on_failure, rule.instructions) == (500, "allow", "Medical advice.")
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"judge_model": ""}, "Choose the model that judges."),
+        ({"judge_key": ""}, "Choose the key whose customer pays for the checks."),
+        ({"instructions": " "}, "Say what the model is not to let through."),
+        ({"deadline_ms": "50"}, "The deadline is 100 to 10,000 ms."),
+        ({"deadline_ms": "10001"}, "The deadline is 100 to 10,000 ms."),
+        ({"action": "redact"}, "can only flag or block"),
+    ],
+)
+def test_a_judge_that_cannot_work_is_refused(admin_client: Client, columns: dict[str, str], said: str) -> None:
+    form = policy_form(make_customer().pk, **judge_columns(**columns))
+    answer = admin_client.post("/admin/gateway/guardpolicy/add/", form)
+    assert answer.status_code == 200
+    assert said in answer.content.decode()
+    assert not GuardPolicy.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"scopes": ["usage:read"]}, "This key lacks the scope"),
+        ({"allowed_models": ["other-*"]}, "This key may not use the model"),
+        ({"is_revoked": True}, "This key is revoked."),
+    ],
+)
+def test_a_key_that_could_not_ask_the_judge_is_refused(
+    admin_client: Client, options: dict[str, Any], said: str
+) -> None:
+    is_revoked = options.pop("is_revoked", False)
+    key = make_key(**options).key
+    if is_revoked:
+        revoke_key(key_id=key.pk, reason="a test")
+    form = policy_form(make_customer().pk, **judge_columns(judge_key=str(key.pk)))
+    assert said in admin_client.post("/admin/gateway/guardpolicy/add/", form).content.decode()
+
+
+def test_the_database_takes_no_judge_without_model_key_and_instructions() -> None:
+    policy = make_guard()
+    with pytest.raises(IntegrityError, match="has_judge"), transaction.atomic():
+        GuardRule.objects.create(policy=policy, name="advice", kind="model", action="block", instructions="Advice.")
+
+
+def test_the_report_tells_what_judging_has_cost_and_leads_to_it_over_time(admin_client: Client) -> None:
+    call = funded_call()
+    judge = {"judge_model_id": Model.objects.get(name=call.model).pk, "judge_key_id": call.principal.key_id}
+    rule = {"kind": "model", "action": "block", "name": "advice", "instructions": "Advice.", **judge}
+    make_guard(rule, name="no-advice")
+    for number in range(2):
+        settle = call.settle(f"req_{number}", cost_nanousd=140_000, started_us=to_us(datetime.now(UTC)))
+        usage = settle.usage._replace(tags='{"guard_rule": "no-advice/advice"}', operation="guards.checks")
+        append_usage(Sql(connection), [BookedUsage(usage, 140_000)], now_us=to_us(datetime.now(UTC)))
+    assert [tuple(cost) for cost in read_check_costs(days=1, now=datetime.now(UTC))] == [
+        ("no-advice/advice", call.principal.customer_name, call.customer_id, 2, 280_000, 0)
+    ]
+    page = admin_client.get("/admin/gateway/guarddecision/report/").content.decode()
+    assert "0.00028" in page
+    assert "tag=guard_rule" in page
+    assert f"customer={call.customer_id}" in page
 
 
 def test_an_assignment_is_for_one_thing(admin_client: Client) -> None:

@@ -14,8 +14,8 @@ from common.clock import SYSTEM_CLOCK, FrozenClock
 from common.sql import Sql
 from gateway.admission.commands import Admitted, Refused
 from keys.errors import KeyExceedsMaker
-from keys.issuing import IssuedKey, rotate_key
-from keys.lines import read_line_members
+from keys.issuing import IssuedKey, revoke_key, rotate_key
+from keys.lines import read_line_members, read_principal_of_line
 from keys.models import ApiKey, Customer, LimitState
 from keys.principals import Principal
 from keys.self_service import MAX_MAKERS, KeyRequest, make_own_key, revoke_own_key, rotate_own_key
@@ -201,3 +201,22 @@ def test_the_migration_brings_keys_and_open_calls_of_before_into_lines() -> None
     later = make_context(FrozenClock(SYSTEM_CLOCK.now_us() + 10**12))
     run(known_call(token=family[0].token, model=family[0].model).admit(amount_nanousd=1), context=later)
     assert LimitState.objects.get(owner=family[0].principal.key_owner).in_flight == 0
+
+
+def test_of_a_line_the_newest_key_that_works_stands_for_all() -> None:
+    first = make_key().key
+
+    def find() -> int | None:
+        found = read_principal_of_line(Sql(connection), first.pk, now_us=SYSTEM_CLOCK.now_us())
+        return None if found is None else found.key_id
+
+    assert find() == first.pk
+    second = rotate_key(key_id=first.pk, overlap=HOUR, reason="a test", author="tests").key
+    third = rotate_key(key_id=second.pk, overlap=HOUR, reason="a test", author="tests").key
+    assert find() == third.pk
+    revoke_key(key_id=third.pk, reason="a test")
+    assert find() == second.pk
+    revoke_key(key_id=second.pk, reason="a test")
+    revoke_key(key_id=first.pk, reason="a test")
+    assert find() == third.pk
+    assert read_principal_of_line(Sql(connection), 10**9, now_us=0) is None
