@@ -3,8 +3,9 @@ an equal call that is under way.
 """
 
 from gateway.flight import Flight
+from gateway.judges import CarryOut
 from gateway.stages.fulfil import fulfil
-from gateway.stages.judge import CarryOut, fulfil_judged
+from gateway.stages.judge import fulfil_judged
 from gateway.stages.share import share
 
 
