@@ -41,22 +41,24 @@ class DeadlinePassed(Exception):
 class CallControl:
     """Stops one call's task at the right moments. All methods run in the event loop."""
 
+    # What stands here is what most calls never change.
+    reason: StopReason | None = None
+    is_client_gone = False
+    # Set once the upstream is known: False means that it bills a broken-off call whole, so it is read to its end.
+    stops_when_client_leaves = True
+    # Somebody may come back for its stream (`gateway.streams`): a connection that ends says nothing.
+    outlives_client = False
+    # The call's task, from its first step on; cancelled only while one of the bounds below is entered.
+    _task: asyncio.Task[Any] | None = None
+    _bound: "_Bound | None" = None
+    _deadline = _NEVER
+    _last_deadline = _NEVER
+    _phase = ""
+    _awaited: asyncio.Future[Any] | None = None
+    _answer_deadline = _NEVER
+
     def __init__(self) -> None:
-        self.reason: StopReason | None = None
-        self.is_client_gone = False
-        # Set once the upstream is known: False means that it bills a broken-off call whole, so it is read to its end.
-        self.stops_when_client_leaves = True
-        # Somebody may come back for its stream (`gateway.streams`): a connection that ends says nothing.
-        self.outlives_client = False
         self._loop = asyncio.get_running_loop()
-        # The call's task, from its first step on; cancelled only while one of the bounds below is entered.
-        self._task: asyncio.Task[Any] | None = None
-        self._bound: _Bound | None = None
-        self._deadline = _NEVER
-        self._last_deadline = _NEVER
-        self._phase = ""
-        self._awaited: asyncio.Future[Any] | None = None
-        self._answer_deadline = _NEVER
 
     def begin(self, task: "asyncio.Task[Any]") -> None:
         """Name the task that carries the call out."""

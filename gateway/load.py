@@ -16,6 +16,8 @@ from typing import NamedTuple
 HALF_LIFE_SECONDS = 10.0
 # What is usual for an upstream moves so slowly that an hour of trouble does not become the norm.
 _USUAL_HALF_LIFE_SECONDS = 600.0
+# Weights decay in steps: of what happens within one, nothing is older than the rest.
+_RESOLUTION_SECONDS = 0.01
 # So many calls of weight must have been seen before their share of errors counts half.
 _PRIOR_CALLS = 5.0
 # Errors: one in twenty is life, two in five are an outage. Latency: twice the usual is life, six times is an outage.
@@ -92,7 +94,7 @@ class Strain:
 
     def _decay(self, now: float) -> None:
         elapsed = now - self._at
-        if elapsed <= 0:
+        if elapsed < _RESOLUTION_SECONDS:
             return
         self._at = now
         left = 0.5 ** (elapsed / HALF_LIFE_SECONDS)
