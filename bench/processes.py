@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class BenchError(Exception):
@@ -108,21 +107,34 @@ def stop_server(server: Server, *, grace_seconds: float = 30) -> int:
 
 
 def read_use(server: Server) -> ProcessUse:
-    """Sum up what the server's leader and its workers use now."""
+    """Sum up what the server's leader, its clerk and its workers use now.
+
+    Processes that were forked share pages: those count once, with the largest; of the others only their own.
+    """
     ticks = 0
-    pages = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    resident: list[int] = []
+    own: list[int] = []
+    for folder in Path("/proc").glob("[0-9]*"):
         try:
-            text = stat.read_text()
+            # The command name may hold spaces and brackets; the fields after the last one are plain (proc(5)).
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) != server.process.pid:
+                continue
+            sizes = (folder / "smaps_rollup").read_text()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        # The command name may hold spaces and brackets; the fields after the last one are plain (proc(5)).
-        fields = text.rpartition(")")[2].split()
-        if int(fields[3]) != server.process.pid:
-            continue
         ticks += int(fields[11]) + int(fields[12])
-        pages += int(fields[21])
-    return ProcessUse(cpu_seconds=ticks / TICKS_PER_SECOND, resident_bytes=pages * PAGE_BYTES)
+        resident.append(_sum_sizes(sizes, "Rss"))
+        own.append(_sum_sizes(sizes, "Private_Clean", "Private_Dirty"))
+    largest = resident.index(max(resident)) if resident else 0
+    memory = sum(resident[largest : largest + 1]) + sum(own[:largest]) + sum(own[largest + 1 :])
+    return ProcessUse(cpu_seconds=ticks / TICKS_PER_SECOND, resident_bytes=memory)
+
+
+def _sum_sizes(text: str, *names: str) -> int:
+    """Return the sum of lines such as `Rss:   1234 kB`, in bytes."""
+    lines = (line.split() for line in text.splitlines())
+    return sum(int(line[1]) * 1_024 for line in lines if line[0].rstrip(":") in names)
 
 
 def read_log_end(server: Server, *, lines: int = 20) -> str:

@@ -156,9 +156,9 @@ def measure_memory(bench: Bench) -> list[Row]:
     product = asyncio.run(hold_streams(bench.product.target("bench-slow"), streams=SLOW_STREAMS, events=SLOW_EVENTS))
     name = f"{SLOW_STREAMS:,} slow streams, {bench.label}: "
     rows = [
-        Row(measure=name + "RSS before, MB", product=product.idle_bytes / 1e6, floor=floor.idle_bytes / 1e6),
+        Row(measure=name + "memory before, MB", product=product.idle_bytes / 1e6, floor=floor.idle_bytes / 1e6),
         Row(
-            measure=name + "RSS, MB",
+            measure=name + "memory, MB",
             product=product.peak_bytes / 1e6,
             floor=floor.peak_bytes / 1e6,
             budget=_unless_postgres(bench, 300),

@@ -9,7 +9,7 @@ that the stock SDKs raise their matching exception by status.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 PublicValue = str | int | bool | None | list[str]
 
@@ -39,6 +39,10 @@ class TollkeeperError(Exception):
         self.retry_after_seconds = retry_after_seconds
         self.internal_detail = internal_detail
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy by content: the constructors of subclasses ask for other things than they keep."""
+        return _copy_error, (type(self), self.args, self.__dict__)
+
     def as_body(self, *, request_id: str | None) -> dict[str, object]:
         """Return the JSON body: OpenAI's shape, plus request id, numbers and the retry verdict."""
         error: dict[str, object] = {
@@ -63,6 +67,12 @@ class TollkeeperError(Exception):
         if self.retry_after_seconds is not None:
             found["retry-after"] = str(self.retry_after_seconds)
         return found
+
+
+def _copy_error(kind: type[TollkeeperError], arguments: tuple[Any, ...], state: dict[str, Any]) -> TollkeeperError:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(state)
+    return error
 
 
 class InternalError(TollkeeperError):

@@ -1,6 +1,6 @@
 """One call on its way: what the customer sent, what the stages found out, and how it ended."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from time import perf_counter
@@ -213,7 +213,7 @@ class Exchange:
     admitted: Admitted | None = None
     # In the place of an admission: the answer that is known is booked.
     reused: Reused | None = None
-    limits: tuple[LimitReading, ...] = ()
+    limits: Sequence[LimitReading] = ()
     # What its hold carries of the findings of content rules.
     held_findings: Counted = ()
     # Admission has written down why it refused.

@@ -6,7 +6,8 @@ There `q` is what the full bucket holds and `w` the seconds in which that much r
 Headers are lines of text, each with its CRLF, and their fixed parts are made once: every call pays for each of them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any, Self, overload
 
 from common.money import format_usd
 from keys.limit_values import LimitKind
@@ -40,8 +41,42 @@ _PLACE_TEMPLATE = _template(PLACE_HEADERS)
 _BUDGET_TEMPLATES = {kind: (_template(names[:2]), _template(names)) for kind, names in BUDGET_HEADERS.items()}
 
 
+class ToldLimits(Sequence[LimitReading]):
+    """Limits with their header lines already made: by the clerk's process, which has the time.
+
+    The readings themselves, which headers do not need any more, are made for whoever looks at them.
+    """
+
+    __slots__ = ("_readings", "lines", "values")
+
+    def __init__(self, lines: str, values: Sequence[tuple[Any, ...]]) -> None:
+        """`values` are those of the readings, the kind as text."""
+        self.lines = lines
+        self.values = values
+        self._readings: tuple[LimitReading, ...] | None = None
+
+    @classmethod
+    def of(cls, readings: Iterable[LimitReading]) -> Self:
+        """Return the same, told."""
+        return cls(limit_lines(readings), [(reading.kind.value, *reading[1:]) for reading in readings])
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @overload
+    def __getitem__(self, place: int) -> LimitReading: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[LimitReading]: ...
+    def __getitem__(self, place: int | slice) -> LimitReading | Sequence[LimitReading]:
+        if self._readings is None:
+            self._readings = tuple(LimitReading(LimitKind(kind), *rest) for kind, *rest in self.values)
+        return self._readings[place]
+
+
 def limit_lines(limits: Iterable[LimitReading]) -> str:
     """Return the header lines of the limits that a call met; reset is in seconds until full, or the window's end."""
+    if isinstance(limits, ToldLimits):
+        return limits.lines
     lines: list[str] = []
     policies: list[str] = []
     states: list[str] = []

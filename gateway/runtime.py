@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 from django.conf import settings
 
 from gateway.admission.clerk import Clerk
+from gateway.admission.front import ClerkFront
+from gateway.admission.office import ForkedClerk
+from gateway.admission.remote import RemoteClerk
 from gateway.bounds import read_bounds
 from gateway.breakers import Breakers
 from gateway.caching.answers import AnswerCache
@@ -53,11 +56,7 @@ class Runtime:
 
     def __init__(self) -> None:
         environment = settings.ENVIRONMENT
-        self.clerk = Clerk(
-            queue_limit=environment.admission_queue_limit,
-            batch_limit=environment.admission_batch_limit,
-            lease_seconds=environment.worker_lease_seconds,
-        )
+        self.clerk = _make_clerk()
         self.load = LoadMeter(
             queue_limit=environment.admission_queue_limit, calls_limit=environment.max_calls_in_flight
         )
@@ -224,6 +223,32 @@ def _mirror(redis_url: str, keep_seconds: float) -> StreamMirror | None:
     return StreamMirror(redis_url, keep_seconds=keep_seconds) if redis_url and keep_seconds else None
 
 
+def _make_clerk() -> ClerkFront:
+    """Return a clerk in its own process where one has been forked, else in a thread."""
+    global _forked_clerk
+    environment = settings.ENVIRONMENT
+
+    def make_thread(lease_id: int = 0) -> Clerk:
+        return Clerk(
+            queue_limit=environment.admission_queue_limit,
+            batch_limit=environment.admission_batch_limit,
+            lease_seconds=environment.worker_lease_seconds,
+            lease_id=lease_id,
+        )
+
+    forked, _forked_clerk = _forked_clerk, None
+    if forked is None:
+        return make_thread()
+    return RemoteClerk(forked, queue_limit=environment.admission_queue_limit, make_stand_in=make_thread)
+
+
+def use_forked_clerk(forked: ForkedClerk) -> None:
+    """Let the runtime that is started next have this clerk."""
+    global _forked_clerk  # noqa: PLW0603
+    _forked_clerk = forked
+
+
+_forked_clerk: ForkedClerk | None = None
 _runtime: Runtime | None = None
 _starting: asyncio.Lock | None = None
 

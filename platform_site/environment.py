@@ -224,6 +224,10 @@ class Environment(BaseModel):
         ge=1,
         description="Calls that a process carries at once; lower priority classes are refused before it is reached.",
     )
+    clerk: Literal["process", "thread"] = Field(
+        default="process",
+        description="Where a server process decides and books: in a process beside it, or in a thread of its own.",
+    )
     admission_batch_limit: int = Field(
         default=256, ge=1, le=2_000, description="Most decisions in one database transaction."
     )

@@ -14,11 +14,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from types import FrameType
 
 import uvicorn
 
-from gateway.runtime import current_runtime
+from gateway.admission.office import fork_clerk
+from gateway.runtime import current_runtime, use_forked_clerk
 from platform_site.environment import Environment
 
 logger = logging.getLogger(__name__)
@@ -88,6 +90,21 @@ def listen(environment: Environment) -> socket.socket:
     return bound
 
 
+def fork_clerk_if_wanted(environment: Environment, closing: Sequence[int] = ()) -> None:
+    """Give this process's runtime a clerk in a process of its own, unless settings ask for a thread.
+
+    Before any thread starts; `closing` are descriptors that the clerk's process is not to hold open.
+    """
+    if environment.clerk == "process":
+        use_forked_clerk(
+            fork_clerk(
+                batch_limit=environment.admission_batch_limit,
+                lease_seconds=environment.worker_lease_seconds,
+                closing=closing,
+            )
+        )
+
+
 def run_worker(environment: Environment, bound: socket.socket) -> None:
     """Serve in this process until told to stop."""
     server = DrainingServer(make_config(environment), environment)
@@ -136,6 +153,7 @@ class Supervisor:
 
 def run_supervised_worker(environment: Environment, descriptor: int) -> None:
     """Serve as one of a supervisor's workers, on the socket that it handed down."""
+    fork_clerk_if_wanted(environment, closing=[descriptor])
     threading.Thread(target=_drain_when_orphaned, name="orphan-watch", daemon=True).start()
     run_worker(environment, socket.socket(fileno=descriptor))
 

@@ -6,7 +6,7 @@ Running a batch again after a failure is safe: what was settled before is recogn
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -91,6 +91,8 @@ class BatchContext:
     lease: WorkerLease
     memory: Memory = field(default_factory=Memory)
     catalogue: Catalogue = EMPTY_CATALOGUE
+    # How the next one is read: whole, or as much of it as batches need.
+    read_catalogue: Callable[[Sql, Catalogue], Catalogue] = read_catalogue
     health: HealthBook = HealthBook()  # noqa: RUF009 - frozen
     # Rows of keys as read in this generation of keys, customers and plans: no need to read them again.
     principals_generation: int = -1
@@ -254,7 +256,7 @@ def _settle_due_grants(sql: Sql, state: AdmissionState, writes: _Writes, context
 def _refresh(sql: Sql, context: BatchContext, head: Head) -> None:
     """Read again what has moved since the last batch."""
     if head.catalogue_generation != context.catalogue.generation:
-        context.catalogue = read_catalogue(sql, context.catalogue)
+        context.catalogue = context.read_catalogue(sql, context.catalogue)
     if head.health_generation != context.health.generation:
         context.health = read_health(sql, head.health_generation)
     if head.principals_generation != context.principals_generation:

@@ -1,10 +1,7 @@
-"""The clerk: one thread a process that turns queued questions into batches (group commit) and answers them.
+"""The clerk in a thread: turns queued questions into batches (group commit) and answers them.
 
 While one batch commits, the next one gathers in the queue, so the cost of a durable commit is shared by whoever
 waits: no timer, no tuning. The event loop never touches the database; it is woken once a batch.
-
-When the database fails, admissions are refused at once (fail closed) and settlements stay with the clerk until they
-are booked: they are money that is owed.
 """
 
 import asyncio
@@ -12,69 +9,21 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, overload
-
-from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from common.clock import SYSTEM_CLOCK, Clock
-from common.errors import InternalError
-from common.sql import Sql
-from gateway.admission.batch import BatchContext, run_batch
-from gateway.admission.commands import (
-    Admit,
-    Admitted,
-    Answer,
-    ClaimTrial,
-    Command,
-    EndTrial,
-    FindPrincipal,
-    FoundPrincipal,
-    Note,
-    NoteBreaker,
-    Noted,
-    NoteFindings,
-    NoteProgress,
-    NoteRefusal,
-    Refused,
-    Replayed,
-    Reuse,
-    Reused,
-    Settle,
-    Settled,
-    Stale,
-    TrialClaimed,
-)
+from gateway.admission.batch import BatchContext
+from gateway.admission.desk import GATHER_SECONDS, RETRY_SECONDS, Desk, Entry, Result
+from gateway.admission.front import ClerkFront
 from gateway.admission.worker import WorkerLease
 from gateway.breakers import HealthBook
 from gateway.catalogue import Catalogue
-from gateway.errors import AdmissionUnavailable, ServerOverloaded
+from gateway.errors import AdmissionUnavailable
 
 logger = logging.getLogger(__name__)
 
-_RETRY_SECONDS = 0.5
-# How long a batch waits for company when the one before had some.
-_GATHER_SECONDS = 0.0005
 
-
-# A future of the event loop with its answer or its error; None: nobody waits.
-_Result = tuple[asyncio.Future[Any] | None, Answer | None, Exception | None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    command: Command
-    # None: nobody waits for the answer.
-    future: asyncio.Future[Answer] | None
-
-
-class Clerk:
-    """Owns the admission queue, its thread, and that thread's database connection.
-
-    Bound to the event loop that starts it. `submit` must be called from that loop.
-    """
+class Clerk(ClerkFront):
+    """Owns the admission queue, its thread, and that thread's database connection."""
 
     def __init__(
         self,
@@ -82,23 +31,24 @@ class Clerk:
         queue_limit: int,
         batch_limit: int,
         lease_seconds: float,
+        lease_id: int = 0,
         clock: Clock = SYSTEM_CLOCK,
         database: str = "default",
     ) -> None:
-        self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
-        self._queue_limit = queue_limit
+        """`lease_id` is a lease to go on with, 0 for one of its own."""
+        super().__init__(queue_limit=queue_limit, clock=clock)
+        self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         self._batch_limit = batch_limit
         self._tick_seconds = lease_seconds / 3
         self._database = database
-        self._context = BatchContext(clock=clock, lease=WorkerLease(lease_us=int(lease_seconds * 1_000_000)))
-        self._loop: asyncio.AbstractEventLoop | None = None
+        lease = WorkerLease(lease_us=int(lease_seconds * 1_000_000), id=lease_id)
+        self._context = BatchContext(clock=clock, lease=lease)
         self._thread: threading.Thread | None = None
+        # Made by the thread, since a connection belongs to the thread that opens it.
+        self._desk: Desk | None = None
         self._stop_deadline: float | None = None
-        # Settlements that the database has not taken yet.
-        self._unbooked: list[_Entry] = []
         # How many questions the last batch had.
         self._last_size = 0
-        self.is_healthy = False
 
     @property
     def catalogue(self) -> Catalogue:
@@ -111,17 +61,17 @@ class Clerk:
         return self._context.health
 
     @property
+    def is_healthy(self) -> bool:
+        """Return whether the last batch came through."""
+        return self._desk is not None and self._desk.is_healthy
+
+    @property
     def waiting(self) -> int:
         """Return how many questions are queued."""
         return self._queue.qsize()
 
-    @property
-    def now_us(self) -> int:
-        """Return the clerk's clock."""
-        return self._context.clock.now_us()
-
     async def start(self) -> None:
-        """Start the thread and wait for its first batch: lease taken, catalogue read.
+        """Start the thread and wait for its first batch.
 
         Raises AdmissionUnavailable when the database does not answer; starting again is safe then.
         """
@@ -143,133 +93,83 @@ class Clerk:
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
         self._thread = None
+        # What came in while it ended.
         self._turn_away_queued()
 
-    @overload
-    def submit(self, command: FindPrincipal) -> "asyncio.Future[FoundPrincipal]": ...
-    @overload
-    def submit(self, command: Admit) -> "asyncio.Future[Admitted | Replayed | Refused | Stale]": ...
-    @overload
-    def submit(self, command: Reuse) -> "asyncio.Future[Reused | Replayed | Refused | Stale]": ...
-    @overload
-    def submit(self, command: Settle) -> "asyncio.Future[Settled]": ...
-    @overload
-    def submit(self, command: ClaimTrial) -> "asyncio.Future[TrialClaimed]": ...
-    @overload
-    def submit(self, command: NoteProgress) -> "asyncio.Future[Noted]": ...
-    def submit(self, command: Command) -> "asyncio.Future[Answer]":  # type: ignore[misc]
-        """Queue a question and return the future of its answer.
+    def is_running(self) -> bool:
+        """Return whether questions are taken."""
+        return self._thread is not None and self._thread.is_alive()
 
-        Raises ServerOverloaded for new work beyond the queue's bound; settlements are never turned away while the
-        clerk works. Raises AdmissionUnavailable when it does not.
-        """
-        if self._thread is None or not self._thread.is_alive():
-            raise AdmissionUnavailable(internal_detail="the clerk is not running")
-        if not isinstance(command, Settle | NoteProgress) and self._queue.qsize() >= self._queue_limit:
-            raise ServerOverloaded
-        assert self._loop is not None, "the clerk has not been started"
-        future: asyncio.Future[Answer] = self._loop.create_future()
-        self._queue.put(_Entry(command, future))
-        return future
+    def put(self, entry: Entry) -> None:
+        """Hand over a question whose ticket is its future, or None where nobody waits."""
+        self._queue.put(entry)
 
-    def note(self, command: Note | NoteBreaker | EndTrial) -> None:
-        """Queue a note whose answer nobody awaits. Of refusals none beyond the queue's bound."""
-        if isinstance(command, NoteRefusal) and self._queue.qsize() >= self._queue_limit:
-            return
-        self._queue.put(_Entry(command, None))
+    def abandon(self, request_id: str) -> None:
+        """Let the hold of a call expire that nobody will settle."""
+        self._context.abandon(request_id)
+
+    def adopt(self, entries: list[Entry], request_ids: list[str]) -> None:
+        """Take over what another clerk has left: questions, and calls whose admission it may or may not have booked."""
+        for request_id in request_ids:
+            self.abandon(request_id)
+        for entry in entries:
+            self.put(entry)
 
     # -- the thread
 
     def _run(self, ready: "asyncio.Future[None]") -> None:
-        connection = connections[self._database]
+        desk = self._desk = Desk(self._context, self._resolve, database=self._database)
         try:
-            self._book(connection, [])
-            if not self.is_healthy:
-                self._resolve([(ready, None, AdmissionUnavailable(internal_detail="no database at start"))])
+            desk.book([])
+            if not desk.is_healthy:
+                self._resolve([Result(ready, None, AdmissionUnavailable(internal_detail="no database at start"))])
                 return
-            self._resolve([(ready, None, None)])
+            self._resolve([Result(ready, None, None)])
             while True:
                 entries = self._gather()
                 stopping = entries[-1:] == [None]
-                self._book(connection, self._unbooked + [e for e in entries if e is not None])
-                if stopping and self._is_done():
+                desk.book([entry for entry in entries if entry is not None])
+                if stopping and self._is_done(desk):
                     break
                 if stopping:
                     self._queue.put(None)
-                if self._unbooked:
-                    time.sleep(_RETRY_SECONDS)
-            self._release(connection)
+                if desk.unbooked:
+                    time.sleep(RETRY_SECONDS)
+            desk.release()
         except Exception:
             logger.exception("the clerk's thread failed")
             raise
         finally:
-            self.is_healthy = False
+            desk.close()
             self._turn_away_queued()
-            connection.close()
 
     def _turn_away_queued(self) -> None:
         """Answer whoever is still in the queue of a clerk that has ended: nobody may wait for ever."""
-        while not self._queue.empty():
+        while self._desk is not None and not self._queue.empty():
             entry = self._queue.get()
             if entry is not None:
-                error = AdmissionUnavailable(internal_detail="the clerk has stopped")
-                self._give_back([entry], error, keep_settlements=False)
+                self._desk.turn_away([entry], "the clerk has stopped")
 
-    def _gather(self) -> list[_Entry | None]:
+    def _gather(self) -> list[Entry | None]:
         """Wait for a question (or the next tick) and take what has queued up with it; None, last, means stop."""
-        entries: list[_Entry | None] = []
+        entries: list[Entry | None] = []
+        is_in_arrears = self._desk is not None and self._desk.unbooked
         try:
-            entry = self._queue.get(timeout=_RETRY_SECONDS if self._unbooked else self._tick_seconds)
+            entry = self._queue.get(timeout=RETRY_SECONDS if is_in_arrears else self._tick_seconds)
             while True:
                 entries.append(entry)
                 if entry is None or len(entries) >= self._batch_limit:
                     break
                 if len(entries) == 1 and self._last_size > 1:
                     # Others are calling too: a moment's wait makes one commit of several. A lone caller never waits.
-                    time.sleep(_GATHER_SECONDS)
+                    time.sleep(GATHER_SECONDS)
                 entry = self._queue.get_nowait()
         except queue.Empty:
             pass
         self._last_size = len(entries)
         return entries
 
-    def _book(self, connection: BaseDatabaseWrapper, entries: Sequence[_Entry]) -> None:
-        """Run one batch and resolve its futures; on failure refuse admissions and keep settlements."""
-        self._unbooked = []
-        try:
-            answers = run_batch(connection, [e.command for e in entries], self._context)
-        except (OperationalError, InterfaceError) as error:
-            logger.warning("admission: the database failed: %s", error)
-            self.is_healthy = False
-            connection.close()
-            self._give_back(entries, AdmissionUnavailable(internal_detail=str(error)), keep_settlements=True)
-        except Exception as error:
-            if len(entries) > 1:
-                # One entry spoils the batch (a violated constraint, say): find it by running each alone.
-                unbooked: list[_Entry] = []
-                for entry in entries:
-                    self._book(connection, [entry])
-                    unbooked += self._unbooked
-                self._unbooked = unbooked
-                return
-            logger.exception("admission: a batch failed")
-            if isinstance(error, DatabaseError):
-                connection.close()
-            self._give_back(entries, InternalError(internal_detail=repr(error)), keep_settlements=False)
-        else:
-            self.is_healthy = True
-            self._resolve([(e.future, a, None) for e, a in zip(entries, answers, strict=True)])
-
-    def _give_back(self, entries: Sequence[_Entry], error: Exception, *, keep_settlements: bool) -> None:
-        for entry in entries:
-            if isinstance(entry.command, Settle | NoteFindings) and keep_settlements:
-                self._unbooked.append(entry)
-                continue
-            if isinstance(entry.command, Settle):
-                logger.critical("a settlement cannot be booked, its hold will expire: %s", entry.command)
-            self._resolve([(entry.future, None, error)])
-
-    def _resolve(self, results: list[_Result]) -> None:
+    def _resolve(self, results: list[Result]) -> None:
         """Wake the event loop once with all results."""
         if not results:
             return
@@ -279,31 +179,10 @@ class Clerk:
         except RuntimeError:  # the loop is closed: nobody waits any more
             logger.debug("answers came after the event loop had closed")
 
-    def _set_results(self, results: list[_Result]) -> None:
-        for future, answer, error in results:
-            if future is None:
-                continue
-            if future.done():
-                if isinstance(answer, Admitted):
-                    # The caller left while it was being admitted: nobody will settle this hold.
-                    self._context.abandon(answer.request_id)
-            elif error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(answer)
-
-    def _is_done(self) -> bool:
+    def _is_done(self, desk: Desk) -> bool:
         assert self._stop_deadline is not None
-        if self._unbooked and time.monotonic() < self._stop_deadline:
+        if desk.unbooked and time.monotonic() < self._stop_deadline:
             return False
-        error = AdmissionUnavailable(internal_detail="stopped without the database")
-        self._give_back(self._unbooked, error, keep_settlements=False)
-        self._unbooked = []
+        unbooked, desk.unbooked = desk.unbooked, []
+        desk.turn_away(unbooked, "stopped without the database")
         return self._queue.empty()
-
-    def _release(self, connection: BaseDatabaseWrapper) -> None:
-        try:
-            with connection.wrap_database_errors, transaction.atomic(using=self._database):
-                self._context.lease.release(Sql(connection))
-        except (OperationalError, InterfaceError) as error:
-            logger.warning("the lease could not be released, it will run out: %s", error)

@@ -1,5 +1,6 @@
 """What the request path may ask of the clerk, and what it answers. All values are frozen."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -67,7 +68,7 @@ class Admitted(NamedTuple):
     started_us: int
     amount_nanousd: int
     available_nanousd: int
-    limits: tuple[LimitReading, ...]
+    limits: Sequence[LimitReading]
     # Where the call stands in the buckets of its owners; its settlement brings them back.
     marks: OwnerMarks = NO_MARKS
 
@@ -133,7 +134,7 @@ class Reused(NamedTuple):
 
     charged_nanousd: int
     available_nanousd: int
-    limits: tuple[LimitReading, ...]
+    limits: Sequence[LimitReading]
 
 
 class Settled(NamedTuple):

@@ -9,10 +9,11 @@ from common.sql import Sql
 class WorkerLease:
     """The row of `gateway.Worker` for this process; touched by the clerk's thread only."""
 
-    def __init__(self, *, lease_us: int) -> None:
+    def __init__(self, *, lease_us: int, id: int = 0) -> None:
+        """`id` is that of a lease to go on with."""
         self._lease_us = lease_us
         self._renew_at_us = 0
-        self.id = 0
+        self.id = id
 
     def renew_if_due(self, sql: Sql, now_us: int) -> None:
         """Renew the lease three times as often as it runs out; register (again) where the row is missing.

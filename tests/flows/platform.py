@@ -138,7 +138,11 @@ class Server:
     def kill(self) -> None:
         """End it, and its workers, as a power cut would."""
         own = psutil.Process(self.process.pid)
-        for process in (own, *own.children(recursive=True)):
+        processes = (own, *own.children(recursive=True))
+        # All at once: none of them is to notice that another has gone.
+        for process in processes:
+            process.suspend()
+        for process in processes:
             process.kill()
         self.process.wait()
 

@@ -13,7 +13,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from gateway.local_model import LocalModel, find_weights
 from platform_site.periodic import PeriodicWork
-from platform_site.server import Supervisor, listen, run_supervised_worker, run_worker
+from platform_site.server import Supervisor, fork_clerk_if_wanted, listen, run_supervised_worker, run_worker
 
 
 class Command(BaseCommand):
@@ -33,6 +33,9 @@ class Command(BaseCommand):
             return
         self._refuse_unmigrated()
         call_command("check", databases=["default"])
+        connection.close()
+        if environment.workers == 1:
+            fork_clerk_if_wanted(environment)
         try:
             bound = listen(environment)
         except OSError as error:

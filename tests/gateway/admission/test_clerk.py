@@ -1,4 +1,6 @@
-"""The clerk's thread: exact under a crowd, closed when the database fails, and no settlement is lost."""
+"""The clerk, in a thread and in a process of its own: exact under a crowd, closed when the database fails, and no
+settlement is lost.
+"""
 
 import asyncio
 import logging
@@ -17,14 +19,16 @@ from billing.models import Hold, UsageRecord
 from billing.tokens import TokenCounts
 from common.clock import FrozenClock
 from common.errors import InternalError
-from gateway.admission import clerk as clerk_module
+from gateway.admission import desk as desk_module
 from gateway.admission.batch import run_batch
 from gateway.admission.clerk import Clerk
 from gateway.admission.commands import Admitted, FindPrincipal, NoteProgress, Refused, Settled
+from gateway.admission.front import ClerkFront
 from gateway.errors import AdmissionUnavailable, ServerOverloaded
 from gateway.models import Worker
 from tests.admitting import assert_books_agree
 from tests.factories import FundedCall, funded_call
+from tests.gateway.admission.offices import open_remote_clerk
 
 OffLoop = Callable[..., Awaitable[Any]]
 CROWD = 200
@@ -44,16 +48,24 @@ TEN_CALLS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.fixture(params=["thread", "process"])
+def make_clerk(request: pytest.FixtureRequest, transactional_db: None) -> Callable[..., ClerkFront]:
+    """Return how a clerk of either kind is made."""
+    if request.param == "thread":
+        return Clerk
+    return lambda **bounds: open_remote_clerk(**bounds)[0]
+
+
 @pytest.fixture
-async def clerk(transactional_db: None, clock: FrozenClock) -> AsyncIterator[Clerk]:
+async def clerk(make_clerk: Callable[..., ClerkFront], clock: FrozenClock) -> AsyncIterator[ClerkFront]:
     """Return a clerk whose clock stands still: nothing refills while a crowd is asking."""
-    running = Clerk(queue_limit=2_000, batch_limit=64, lease_seconds=15, clock=clock)
+    running = make_clerk(queue_limit=2_000, batch_limit=64, lease_seconds=15, clock=clock)
     await running.start()
     yield running
     await running.stop(timeout_seconds=5)
 
 
-async def _crowd(clerk: Clerk, call: FundedCall, clients: int = CROWD) -> list[str]:
+async def _crowd(clerk: ClerkFront, call: FundedCall, clients: int = CROWD) -> list[str]:
     """Let `clients` ask at once; return the requests that passed, having checked that the others were told why."""
     questions = [call.admit(amount_nanousd=100) for _ in range(clients)]
     answers = await asyncio.gather(*(clerk.submit(question) for question in questions))
@@ -62,7 +74,7 @@ async def _crowd(clerk: Clerk, call: FundedCall, clients: int = CROWD) -> list[s
 
 
 @pytest.mark.parametrize("kind", TEN_CALLS)
-async def test_of_two_hundred_clients_at_once_exactly_ten_pass(clerk: Clerk, off_loop: OffLoop, kind: str) -> None:
+async def test_of_two_hundred_clients_at_once_exactly_ten_pass(clerk: ClerkFront, off_loop: OffLoop, kind: str) -> None:
     call = await off_loop(funded_call, **TEN_CALLS[kind])
     passed = await _crowd(clerk, call)
     assert len(passed) == 10
@@ -70,7 +82,7 @@ async def test_of_two_hundred_clients_at_once_exactly_ten_pass(clerk: Clerk, off
 
 
 @pytest.mark.parametrize("kind", ["money", "places of the key", "day's budget of the key"])
-async def test_what_the_ten_give_back_lets_ten_others_pass(clerk: Clerk, off_loop: OffLoop, kind: str) -> None:
+async def test_what_the_ten_give_back_lets_ten_others_pass(clerk: ClerkFront, off_loop: OffLoop, kind: str) -> None:
     call = await off_loop(funded_call, **TEN_CALLS[kind])
     for _ in range(3):
         passed = await _crowd(clerk, call)
@@ -79,7 +91,7 @@ async def test_what_the_ten_give_back_lets_ten_others_pass(clerk: Clerk, off_loo
     await off_loop(assert_books_agree, call.customer_id)
 
 
-async def test_whatever_the_crowd_does_the_money_is_never_overspent(clerk: Clerk, off_loop: OffLoop) -> None:
+async def test_whatever_the_crowd_does_the_money_is_never_overspent(clerk: ClerkFront, off_loop: OffLoop) -> None:
     call = await off_loop(funded_call, credit_nanousd=1_000)
 
     async def client(number: int) -> int:
@@ -102,14 +114,15 @@ async def test_whatever_the_crowd_does_the_money_is_never_overspent(clerk: Clerk
 
 
 async def test_beyond_the_queues_bound_new_work_is_refused_and_settlements_are_not(
-    clerk: Clerk, off_loop: OffLoop, monkeypatch: pytest.MonkeyPatch
+    clerk: ClerkFront, off_loop: OffLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     call = await off_loop(funded_call)
     (request_id,) = await _crowd(clerk, call, 1)
     pause = _pause_batches(monkeypatch)
     first = clerk.submit(call.admit())
     await pause.begun()
-    monkeypatch.setattr(clerk, "_queue_limit", 2)
+    # One that is being decided counts, where it is decided elsewhere.
+    monkeypatch.setattr(clerk, "_queue_limit", clerk.waiting + 2)
     queued = [clerk.submit(call.admit()), clerk.submit(FindPrincipal(hashes=("0",)))]
     with pytest.raises(ServerOverloaded) as refused:
         await clerk.submit(call.admit())
@@ -124,7 +137,7 @@ async def test_beyond_the_queues_bound_new_work_is_refused_and_settlements_are_n
 
 
 async def test_a_caller_that_left_while_it_was_admitted_leaves_no_hold(
-    clerk: Clerk, off_loop: OffLoop, monkeypatch: pytest.MonkeyPatch
+    clerk: ClerkFront, off_loop: OffLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     call = await off_loop(funded_call, credit_nanousd=100)
     pause = _pause_batches(monkeypatch)
@@ -137,8 +150,10 @@ async def test_a_caller_that_left_while_it_was_admitted_leaves_no_hold(
     await off_loop(assert_books_agree, call.customer_id)
 
 
-async def test_stopping_books_what_is_queued_and_gives_up_the_lease(transactional_db: None, off_loop: OffLoop) -> None:
-    clerk = Clerk(queue_limit=1_000, batch_limit=4, lease_seconds=15)
+async def test_stopping_books_what_is_queued_and_gives_up_the_lease(
+    make_clerk: Callable[..., ClerkFront], off_loop: OffLoop
+) -> None:
+    clerk = make_clerk(queue_limit=1_000, batch_limit=4, lease_seconds=15)
     await clerk.start()
     assert clerk.is_healthy
     call = await off_loop(funded_call, credit_nanousd=10_000)
@@ -151,8 +166,8 @@ async def test_stopping_books_what_is_queued_and_gives_up_the_lease(transactiona
     await clerk.stop(timeout_seconds=5)
 
 
-async def test_a_stopped_clerk_lets_nobody_wait(transactional_db: None, off_loop: OffLoop) -> None:
-    clerk = Clerk(queue_limit=1_000, batch_limit=4, lease_seconds=15)
+async def test_a_stopped_clerk_lets_nobody_wait(make_clerk: Callable[..., ClerkFront], off_loop: OffLoop) -> None:
+    clerk = make_clerk(queue_limit=1_000, batch_limit=4, lease_seconds=15)
     call = await off_loop(funded_call)
     with pytest.raises(AdmissionUnavailable):
         await clerk.submit(call.admit())
@@ -164,8 +179,10 @@ async def test_a_stopped_clerk_lets_nobody_wait(transactional_db: None, off_loop
 
 
 async def test_a_clerk_whose_thread_dies_answers_whoever_waits(
-    clerk: Clerk, off_loop: OffLoop, monkeypatch: pytest.MonkeyPatch
+    transactional_db: None, off_loop: OffLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    clerk = Clerk(queue_limit=2_000, batch_limit=64, lease_seconds=15)
+    await clerk.start()
     call = await off_loop(funded_call)
     pause = _pause_batches(monkeypatch)
     first = clerk.submit(call.admit())
@@ -189,13 +206,13 @@ async def test_a_clerk_whose_thread_dies_answers_whoever_waits(
 
 
 async def test_without_the_database_admissions_are_refused_and_settlements_are_booked_later(
-    clerk: Clerk, off_loop: OffLoop, monkeypatch: pytest.MonkeyPatch
+    clerk: ClerkFront, off_loop: OffLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clerk_module, "_RETRY_SECONDS", 0.01)
+    _retry_soon(monkeypatch)
     call = await off_loop(funded_call, credit_nanousd=1_000)
     passed = await _crowd(clerk, call, 3)
     with monkeypatch.context() as patch:
-        patch.setattr(clerk_module, "run_batch", _break_the_connection)
+        patch.setattr(desk_module, "run_batch", _break_the_connection)
         settling = [clerk.submit(call.settle(request_id, cost_nanousd=10)) for request_id in passed]
         with pytest.raises(AdmissionUnavailable) as refused:
             await clerk.submit(call.admit())
@@ -211,7 +228,12 @@ async def test_without_the_database_admissions_are_refused_and_settlements_are_b
     await off_loop(assert_books_agree, call.customer_id)
 
 
-def _is_healthy(clerk: Clerk) -> bool:
+def _retry_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("clerk", "office"):
+        monkeypatch.setattr(f"gateway.admission.{module}.RETRY_SECONDS", 0.01)
+
+
+def _is_healthy(clerk: ClerkFront) -> bool:
     """Return its health; mypy takes an attribute that was tested once for unchanged."""
     return clerk.is_healthy
 
@@ -249,22 +271,25 @@ class _Broken:
 
 
 async def test_a_stop_without_the_database_ends_in_time_and_says_what_it_left(
-    transactional_db: None, off_loop: OffLoop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    make_clerk: Callable[..., ClerkFront],
+    off_loop: OffLoop,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(clerk_module, "_RETRY_SECONDS", 0.01)
-    clerk = Clerk(queue_limit=1_000, batch_limit=100, lease_seconds=15)
+    _retry_soon(monkeypatch)
+    clerk = make_clerk(queue_limit=1_000, batch_limit=100, lease_seconds=15)
     await clerk.start()
     call = await off_loop(funded_call, credit_nanousd=1_000)
     (request_id,) = await _crowd(clerk, call, 1)
     with monkeypatch.context() as patch, caplog.at_level(logging.CRITICAL):
-        patch.setattr(clerk_module, "run_batch", _fail_with(OperationalError("gone")))
+        patch.setattr(desk_module, "run_batch", _fail_with(OperationalError("gone")))
         settling = clerk.submit(call.settle(request_id))
         await clerk.stop(timeout_seconds=0.05)
         with pytest.raises(AdmissionUnavailable):
             await settling
     assert request_id in caplog.text
     # Another process releases what was left, at once: the lease was given up.
-    other = Clerk(queue_limit=1_000, batch_limit=100, lease_seconds=15)
+    other = make_clerk(queue_limit=1_000, batch_limit=100, lease_seconds=15)
     await other.start()
     await other.stop(timeout_seconds=5)
     assert await off_loop(Hold.objects.count) == 0
@@ -272,11 +297,11 @@ async def test_a_stop_without_the_database_ends_in_time_and_says_what_it_left(
 
 
 async def test_a_start_without_the_database_fails_and_can_be_repeated(
-    transactional_db: None, monkeypatch: pytest.MonkeyPatch
+    make_clerk: Callable[..., ClerkFront], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clerk = Clerk(queue_limit=1_000, batch_limit=100, lease_seconds=15)
+    clerk = make_clerk(queue_limit=1_000, batch_limit=100, lease_seconds=15)
     with monkeypatch.context() as patch:
-        patch.setattr(clerk_module, "run_batch", _fail_with(OperationalError("gone")))
+        patch.setattr(desk_module, "run_batch", _fail_with(OperationalError("gone")))
         with pytest.raises(AdmissionUnavailable):
             await clerk.start()
     await clerk.start()
@@ -295,7 +320,7 @@ def _fail_with(error: Exception) -> Callable[..., Any]:
 
 
 async def test_a_question_that_spoils_its_batch_fails_alone(
-    clerk: Clerk, off_loop: OffLoop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    clerk: ClerkFront, off_loop: OffLoop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     call = await off_loop(funded_call, credit_nanousd=1_000)
     settled_id, poisoned_id = await _crowd(clerk, call, 2)
@@ -346,5 +371,5 @@ def _pause_batches(monkeypatch: pytest.MonkeyPatch) -> _Pause:
         assert pause.is_over.wait(10)
         return run_batch(*arguments)
 
-    monkeypatch.setattr(clerk_module, "run_batch", run)
+    monkeypatch.setattr(desk_module, "run_batch", run)
     return pause
