@@ -27,7 +27,6 @@ from gateway.control import CallControl, StopReason
 from gateway.load import LoadMeter, Pressure
 from gateway.streams.buffer import StreamBounds
 from gateway.streams.keeping import KeptStreams
-from gateway.streams.mirror import StreamMirror
 from gateway.streams.pulse import Pulse
 from gateway.upstreams.wire.client import WireClient
 from keys.principals import Principal
@@ -35,6 +34,9 @@ from keys.principals import Principal
 if TYPE_CHECKING:
     # It holds a flight, which knows its runtime.
     from gateway.caching.shared_calls import SharedCall
+
+    # With it comes the client of Redis, which a server without Redis does not load.
+    from gateway.streams.mirror import StreamMirror
 
 logger = logging.getLogger(__name__)
 
@@ -218,9 +220,13 @@ class Runtime:
         return True
 
 
-def _mirror(redis_url: str, keep_seconds: float) -> StreamMirror | None:
+def _mirror(redis_url: str, keep_seconds: float) -> "StreamMirror | None":
     """Return what shares streams with other processes: without Redis there are none."""
-    return StreamMirror(redis_url, keep_seconds=keep_seconds) if redis_url and keep_seconds else None
+    if not redis_url or not keep_seconds:
+        return None
+    from gateway.streams.mirror import StreamMirror  # noqa: PLC0415 - see above
+
+    return StreamMirror(redis_url, keep_seconds=keep_seconds)
 
 
 def _make_clerk() -> ClerkFront:

@@ -15,7 +15,6 @@ from billing.admin.filters import UtcRangeFilter
 from billing.admin.invoice_pages import ask_issue, ask_payment, ask_void, close_months
 from billing.invoice_models import Invoice
 from billing.invoicing.document import NANO_PER_CENT, InvoiceDocument, InvoiceState
-from billing.invoicing.pdf import render_pdf
 from billing.invoicing.presenting import describe_rate, present_document
 from billing.invoicing.reading import read_document
 from billing.ledger import explain_transfer
@@ -157,6 +156,8 @@ class InvoiceAdmin(PanelModelAdmin[Invoice]):
     @page_action(description="PDF", url_path="pdf", icon="picture_as_pdf", permission="view")
     def pdf(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         document = read_document(get_object_or_404(Invoice, pk=object_id))
+        from billing.invoicing.pdf import render_pdf  # noqa: PLC0415 - 7 MB, for who asks for a PDF
+
         return _as_file(HttpResponse(render_pdf(document), content_type="application/pdf"), document, "pdf")
 
     @page_action(description="JSON", url_path="json", icon="data_object", permission="view")

@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-import xlsxwriter
-
 from billing.exports.cells import write_json, write_usd
 from billing.exports.columns import Column, ColumnKind
 from billing.exports.reading import read_batches
@@ -31,6 +29,8 @@ _CREATED = datetime(2000, 1, 1, tzinfo=UTC)
 
 def write_workbook(selection: Selection, tally: Tally) -> Iterator[bytes]:
     """Yield the file in parts; the first one comes when all rows are read."""
+    import xlsxwriter  # noqa: PLC0415 - 2 MB, for who asks for a workbook
+
     with tempfile.TemporaryFile() as file:
         book: Any = xlsxwriter.Workbook(file, {"constant_memory": True})
         book.set_properties({"title": _title(selection), "created": _CREATED})

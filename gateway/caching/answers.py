@@ -4,17 +4,25 @@ What came from Redis is kept here as well: a second hit costs no round trip. An 
 (see `gateway.caching.keys`), only old, and every reader says how old it may be.
 """
 
+from typing import TYPE_CHECKING
+
 from gateway.caching.entries import MAX_CACHED_BYTES, CachedAnswer
 from gateway.caching.memory import AnswerMemory
-from gateway.caching.redis_store import WAIT_SECONDS, RedisStore
+
+if TYPE_CHECKING:
+    # With it comes the client of Redis, which a server without Redis does not load.
+    from gateway.caching.redis_store import RedisStore
+
+# How long a call waits for Redis at most.
+REDIS_WAIT_SECONDS = 0.05
 
 
 class AnswerCache:
     """Belongs to one event loop; `redis_url` is empty where one process is alone."""
 
-    def __init__(self, *, memory_bytes: int, redis_url: str, redis_wait_seconds: float = WAIT_SECONDS) -> None:
+    def __init__(self, *, memory_bytes: int, redis_url: str, redis_wait_seconds: float = REDIS_WAIT_SECONDS) -> None:
         self._memory = AnswerMemory(limit_bytes=memory_bytes)
-        self._redis = RedisStore(redis_url, wait_seconds=redis_wait_seconds) if redis_url else None
+        self._redis = _open_store(redis_url, redis_wait_seconds) if redis_url else None
 
     async def find(self, key: bytes, *, within_seconds: int, now_us: int) -> CachedAnswer | None:
         """Return the answer under a key if it is not older than so many seconds."""
@@ -43,3 +51,9 @@ class AnswerCache:
         """Let go of Redis."""
         if self._redis is not None:
             await self._redis.close()
+
+
+def _open_store(url: str, wait_seconds: float) -> "RedisStore":
+    from gateway.caching.redis_store import RedisStore  # noqa: PLC0415 - see above
+
+    return RedisStore(url, wait_seconds=wait_seconds)

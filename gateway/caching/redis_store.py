@@ -19,7 +19,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _PREFIX = b"tollkeeper:answer:"
-WAIT_SECONDS = 0.05
 _REST_SECONDS = 5.0
 _MOST_CONNECTIONS = 32
 # Answers on their way to Redis; beyond it the next ones stay in this process alone.
@@ -29,7 +28,7 @@ _MOST_WRITES = 16
 class RedisStore:
     """Belongs to one event loop."""
 
-    def __init__(self, url: str, *, wait_seconds: float = WAIT_SECONDS) -> None:
+    def __init__(self, url: str, *, wait_seconds: float) -> None:
         self._wait_seconds = wait_seconds
         self._client = redis.Redis.from_url(
             url,

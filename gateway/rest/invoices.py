@@ -10,7 +10,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from billing.invoicing.document import InvoiceState, LineKind
-from billing.invoicing.pdf import render_pdf
 from billing.invoicing.presenting import present_document, present_summary
 from billing.invoicing.reading import get_invoice, list_invoices, read_document
 from common.errors import InvalidRequest, NotFound
@@ -176,6 +175,8 @@ class InvoicePdfView(CustomerView):
     def get(self, request: Request, number: str) -> HttpResponse:
         """Return an invoice of this customer as it is printed; 404 for anybody else's."""
         document = read_document(get_invoice(principal_of(request).customer_id, number))
+        from billing.invoicing.pdf import render_pdf  # noqa: PLC0415 - 7 MB, for who asks for a PDF
+
         answer = HttpResponse(render_pdf(document), content_type="application/pdf")
         answer["Content-Disposition"] = f'attachment; filename="{document.number}.pdf"'
         return answer

@@ -4,18 +4,22 @@ With Redis, each is shared with the other processes (`gateway.streams.mirror`), 
 """
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from gateway.control import CallControl
 from gateway.streams.buffer import EventSource, Form, KeptStream, StreamBounds, StreamLabel
 from gateway.streams.errors import StreamNotFound, StreamOfOtherForm
-from gateway.streams.mirror import StreamMirror
 from keys.principals import Principal
+
+if TYPE_CHECKING:
+    # With it comes the client of Redis, which a server without Redis does not load.
+    from gateway.streams.mirror import StreamMirror
 
 
 class KeptStreams:
     """Belongs to one event loop; `mirror` is None where there is no other process to share with."""
 
-    def __init__(self, bounds: StreamBounds, mirror: StreamMirror | None = None) -> None:
+    def __init__(self, bounds: StreamBounds, mirror: "StreamMirror | None" = None) -> None:
         self._bounds = bounds
         self._mirror = mirror
         self._streams: dict[str, KeptStream] = {}

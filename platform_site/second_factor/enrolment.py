@@ -7,8 +7,6 @@ from django.db import transaction
 from django.utils.safestring import SafeString, mark_safe
 from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
-from qrcode.image.svg import SvgPathImage
-from qrcode.main import make as draw_qr
 
 from common.errors import InvalidRequest
 from keys.audit import Actor, record_event
@@ -28,6 +26,9 @@ class Offer:
 
 def open_offer(user: User) -> Offer:
     """Return what to scan for a new app; the same until it is confirmed, so that a reload does not spoil a scan."""
+    from qrcode.image.svg import SvgPathImage  # noqa: PLC0415 - 2 MB, for who sets up an app
+    from qrcode.main import make as draw_qr  # noqa: PLC0415
+
     device, _ = TOTPDevice.objects.get_or_create(user=user, confirmed=False, defaults={"name": _APP_NAME})
     image = draw_qr(device.config_url, image_factory=SvgPathImage, box_size=12, border=2)
     _, _, parameters = device.config_url.partition("secret=")
