@@ -8,8 +8,9 @@ from django.db.models import Q, Sum
 from billing.accounts import get_balance
 from billing.models import Account, Hold, Transfer, TransferKind, UsageRecord
 from common.clock import SYSTEM_CLOCK, Clock
-from gateway.admission.batch import BatchContext, run_batch
+from gateway.admission.batch import run_batch
 from gateway.admission.commands import Answer, Command
+from gateway.admission.context import BatchContext
 from gateway.admission.worker import WorkerLease
 from keys.limit_rows import counters_of_hold
 from keys.models import LimitState

@@ -7,7 +7,7 @@ from billing.exports import Order, make_order, make_selection
 from billing.exports.tally import Tally
 from billing.tokens import TokenCounts
 from common.clock import FrozenClock, to_us
-from gateway.admission.batch import BatchContext
+from gateway.admission.context import BatchContext
 from tests.admitting import make_context, run
 from tests.factories import FundedCall
 

@@ -11,7 +11,7 @@ import threading
 import time
 
 from common.clock import SYSTEM_CLOCK, Clock
-from gateway.admission.batch import BatchContext
+from gateway.admission.context import BatchContext
 from gateway.admission.desk import GATHER_SECONDS, RETRY_SECONDS, Desk, Entry, Result
 from gateway.admission.front import ClerkFront
 from gateway.admission.worker import WorkerLease

@@ -12,8 +12,9 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 
 from common.errors import InternalError
 from common.sql import DurableTransaction, Sql
-from gateway.admission.batch import BatchContext, run_batch
+from gateway.admission.batch import run_batch
 from gateway.admission.commands import Answer, Command, NoteFindings, Settle
+from gateway.admission.context import BatchContext
 from gateway.errors import AdmissionUnavailable
 
 logger = logging.getLogger(__name__)

@@ -21,8 +21,8 @@ from django.db import connections
 from billing.pricing import read_price_book
 from common.clock import SYSTEM_CLOCK, Clock
 from common.sql import Sql
-from gateway.admission.batch import BatchContext
 from gateway.admission.commands import Admit, FindPrincipal, Reuse
+from gateway.admission.context import BatchContext
 from gateway.admission.desk import GATHER_SECONDS, RETRY_SECONDS, Desk, Entry, Result
 from gateway.admission.messages import OrderReader, Orders, Report, write_report
 from gateway.admission.worker import WorkerLease

@@ -91,9 +91,8 @@ class HttpSink:
     async def answer(self, exchange: Exchange, receipt: Receipt, body: bytes) -> None:
         """Send a whole completion: the upstream's bytes with the receipt spliced in."""
         body = body.rstrip()
-        told = receipt_body(receipt)
-        body = b'%b,"tollkeeper":%b}' % (body[:-1], orjson.dumps(told))
-        await self._put_all(200, f"{JSON_LINE}{exchange_lines(exchange)}{receipt_lines(receipt, told)}", body)
+        body = b'%b,"tollkeeper":%b}' % (body[:-1], orjson.dumps(receipt_body(receipt)))
+        await self._put_all(200, f"{JSON_LINE}{exchange_lines(exchange)}{receipt_lines(receipt)}", body)
 
     async def fail(self, exchange: Exchange, error: TollkeeperError, receipt: Receipt | None) -> None:
         """Send an error as the answer, or as the last event of a stream that has begun."""
@@ -125,8 +124,8 @@ class HttpSink:
         body = error.as_body(request_id=request_id)
         if receipt is not None and receipt.attempts:
             # The model answered, and is paid.
-            body["tollkeeper"] = told = receipt_body(receipt)
-            lines += receipt_lines(receipt, told)
+            body["tollkeeper"] = receipt_body(receipt)
+            lines += receipt_lines(receipt)
         await self._put_all(error.status, lines, orjson.dumps(body))
 
     def lose_client(self) -> None:

@@ -4,7 +4,6 @@ Headers are lines of text, each with its CRLF, as they go over the wire: of two 
 taken apart again on every call. `split_lines` makes pairs for who needs them.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from django.utils.http import http_date
@@ -78,11 +77,11 @@ def _prompt_lines(mark: PromptMark, *, is_deprecation_told: bool) -> str:
     return lines
 
 
-def receipt_lines(receipt: Receipt, told: Mapping[str, Any]) -> str:
-    """Return what is known once a call is settled; `told` is what the body says of it, with the same sums."""
+def receipt_lines(receipt: Receipt) -> str:
+    """Return what is known once a call is settled."""
     return (
-        f"x-cost-usd: {told['cost_usd']}\r\n"
-        f"x-balance-usd: {told['balance_usd']}\r\n"
+        f"x-cost-usd: {format_usd(receipt.charged_nanousd)}\r\n"
+        f"x-balance-usd: {format_usd(receipt.available_nanousd)}\r\n"
         f"x-overhead-ms: {receipt.overhead_ms:.2f}\r\n"
         f"x-upstream-ms: {receipt.upstream_ms:.2f}\r\n"
     )

@@ -48,9 +48,8 @@ class RunSink(HttpSink):
 
     async def answer(self, exchange: Exchange, receipt: Receipt, body: bytes) -> None:
         """Send the run as JSON; the completion behind it stays here."""
-        told = run_body(exchange, receipt)
-        lines = f"{JSON_LINE}{exchange_lines(exchange)}{receipt_lines(receipt, told)}"
-        await self._put_all(200, lines, orjson.dumps(told))
+        lines = f"{JSON_LINE}{exchange_lines(exchange)}{receipt_lines(receipt)}"
+        await self._put_all(200, lines, orjson.dumps(run_body(exchange, receipt)))
 
     async def fail(self, exchange: Exchange, error: TollkeeperError, receipt: Receipt | None) -> None:
         """Send an error as the answer, or as the event `error`."""

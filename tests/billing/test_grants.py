@@ -16,8 +16,8 @@ from billing.money import Order, order_movement, reject_movement
 from billing.money_models import Allocation, Grant, Movement, MovementKind, MovementStatus
 from billing.reconciliation.running import reconcile
 from common.clock import FrozenClock, from_us
-from gateway.admission.batch import BatchContext
 from gateway.admission.commands import Admitted, Refused
+from gateway.admission.context import BatchContext
 from tests.admitting import make_context, run
 from tests.conftest import NOON_US
 from tests.factories import FundedCall, funded_call, make_model

@@ -15,8 +15,8 @@ from billing.tokens import TokenCounts
 from common import append_only
 from common.clock import FrozenClock
 from common.sql import Sql
-from gateway.admission.batch import BatchContext
 from gateway.admission.commands import Admitted
+from gateway.admission.context import BatchContext
 from tests.admitting import make_context, run
 from tests.conftest import NOON_US
 from tests.factories import FundedCall, funded_call, make_family

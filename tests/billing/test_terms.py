@@ -14,8 +14,8 @@ from billing.terms import find_terms_in_force, publish_terms, withdraw_terms
 from billing.tokens import TokenCounts
 from common.clock import FrozenClock, to_us
 from common.sql import Sql
-from gateway.admission.batch import BatchContext
 from gateway.admission.commands import NoteProgress
+from gateway.admission.context import BatchContext
 from keys.models import Customer
 from tests.admitting import make_context, run
 from tests.billing.test_money_admin import make_usage

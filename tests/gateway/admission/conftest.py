@@ -3,7 +3,7 @@
 import pytest
 
 from common.clock import FrozenClock
-from gateway.admission.batch import BatchContext
+from gateway.admission.context import BatchContext
 from tests.admitting import make_context
 from tests.conftest import NOON_US
 

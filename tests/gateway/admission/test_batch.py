@@ -11,8 +11,7 @@ from billing.models import Hold, Transfer, UsageRecord, UsageSource, UsageStatus
 from billing.tokens import TOKEN_CLASSES, TokenCounts
 from common.clock import FrozenClock, from_us
 from common.sql import DurableTransaction, Sql
-from gateway.admission import batch
-from gateway.admission.batch import BatchContext
+from gateway.admission import batch, writes
 from gateway.admission.commands import (
     Admitted,
     FindPrincipal,
@@ -23,6 +22,7 @@ from gateway.admission.commands import (
     Settled,
     Stale,
 )
+from gateway.admission.context import BatchContext
 from gateway.models import Worker
 from keys.models import ApiKey, LimitState
 from keys.pinning import pin_new_keys
@@ -151,7 +151,7 @@ def test_the_first_admitted_call_pins_its_key_once_and_a_refused_one_does_not(
         pinned.append(key_ids)
         pin_new_keys(sql, key_ids, api_version)
 
-    monkeypatch.setattr(batch, "pin_new_keys", note)
+    monkeypatch.setattr(writes, "pin_new_keys", note)
     call = funded_call(credit_nanousd=1_000)
     key = ApiKey.objects.get(pk=call.principal.key_id)
     (refused,) = run(call.admit(amount_nanousd=2_000)._replace(pin="2026-11-21"), context=context)
@@ -223,7 +223,7 @@ def test_an_admission_that_was_rolled_back_leaves_nothing(
         raise OperationalError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(batch, "write_counters", fail)
+        patch.setattr(writes, "write_counters", fail)
         with pytest.raises(OperationalError):
             run(call.admit(), call.settle(request_id), context=context)
     assert context.abandoned == {}

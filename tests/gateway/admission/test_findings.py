@@ -4,7 +4,7 @@ import pytest
 
 from billing.models import Hold, UsageRecord
 from common.clock import FrozenClock
-from gateway.admission.batch import BatchContext
+from gateway.admission.context import BatchContext
 from gateway.guard_models import GuardCount, GuardDecision
 from gateway.guard_rows import KEPT_A_CALL, GuardNotes, freeze_notes, pack_notes, unpack_notes
 from gateway.guards.values import Action, Finding

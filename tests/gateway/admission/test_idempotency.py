@@ -5,8 +5,8 @@ import pytest
 from billing.accounts import get_balance
 from billing.models import Hold
 from common.clock import FrozenClock
-from gateway.admission.batch import BatchContext
 from gateway.admission.commands import Admit, Admitted, Answer, Refused, Replayed
+from gateway.admission.context import BatchContext
 from gateway.errors import IdempotencyAnswerLost, IdempotencyInFlight, IdempotencyKeyReused
 from gateway.idempotency import KEEP_US, Claim, StoredAnswer
 from gateway.models import IdempotencyClaim

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from billing.accounts import get_balance
 from billing.models import Account, Hold, Transfer, TransferKind
 from common.clock import FrozenClock
-from gateway.admission.batch import BatchContext
 from gateway.admission.commands import (
     Admit,
     Admitted,
@@ -21,6 +20,7 @@ from gateway.admission.commands import (
     Refused,
     Settled,
 )
+from gateway.admission.context import BatchContext
 from keys.models import Customer
 from tests.admitting import assert_books_agree, make_context, run
 from tests.conftest import NOON_US

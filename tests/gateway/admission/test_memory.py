@@ -8,9 +8,9 @@ from django.db import connection, connections
 
 from billing.accounts import get_balance
 from billing.ledger import grant_credit
-from gateway.admission import batch
-from gateway.admission.batch import BatchContext
+from gateway.admission import writes
 from gateway.admission.commands import Admitted, Refused
+from gateway.admission.context import BatchContext
 from keys.models import LimitState
 from tests.admitting import assert_books_agree, make_context, run
 from tests.factories import FundedCall, funded_call
@@ -101,7 +101,7 @@ def test_two_clerks_that_take_turns_never_decide_on_what_they_remember() -> None
 def test_a_batch_that_failed_is_forgotten(context: BatchContext, monkeypatch: pytest.MonkeyPatch) -> None:
     call = funded_call(credit_nanousd=1_000)
     _hold(call, context, 100)
-    monkeypatch.setattr(batch, "write_counters", lambda *_: 1 / 0)
+    monkeypatch.setattr(writes, "write_counters", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         _hold(call, context, 900)
     monkeypatch.undo()

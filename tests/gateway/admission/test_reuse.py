@@ -10,8 +10,8 @@ from billing.reconciliation import reconcile
 from billing.reuse import cost_of_reuse
 from billing.tokens import TokenCounts
 from common.clock import from_us
-from gateway.admission.batch import BatchContext
 from gateway.admission.commands import Refused, Replayed, Reuse, Reused, Stale
+from gateway.admission.context import BatchContext
 from gateway.idempotency import Claim, StoredAnswer
 from keys.issuing import revoke_key
 from tests.admitting import assert_books_agree, run

@@ -11,13 +11,13 @@ from django.db import OperationalError
 from common.clock import FrozenClock, from_us
 from common.errors import AuthenticationFailed
 from gateway.admission import batch
-from gateway.admission.batch import BatchContext
 from gateway.admission.commands import (
     Admitted,
     Refused,
     Settled,
     Stale,
 )
+from gateway.admission.context import BatchContext
 from gateway.models import Model
 from keys.customers import set_customer_status
 from keys.issuing import revoke_key
@@ -138,7 +138,7 @@ def test_a_revocation_that_was_rolled_back_with_its_batch_is_seen_by_the_next(
         raise OperationalError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(batch, "_write", fail)
+        patch.setattr(batch, "write_batch", fail)
         with pytest.raises(OperationalError):
             run(call.admit(), context=context)
     (answer,) = run(call.admit(), context=context)
