@@ -9,6 +9,7 @@ import logging
 import queue
 import threading
 import time
+from typing import NamedTuple
 
 from common.clock import SYSTEM_CLOCK, Clock
 from gateway.admission.context import BatchContext
@@ -20,6 +21,14 @@ from gateway.catalogue import Catalogue
 from gateway.errors import AdmissionUnavailable
 
 logger = logging.getLogger(__name__)
+
+
+class LeftBehind(NamedTuple):
+    """What a clerk had not answered when it ended."""
+
+    entries: list[Entry]
+    # Calls whose admission may or may not have been booked, and that nobody will settle.
+    abandoned: list[str]
 
 
 class Clerk(ClerkFront):
@@ -75,15 +84,34 @@ class Clerk(ClerkFront):
 
         Raises AdmissionUnavailable when the database does not answer; starting again is safe then.
         """
-        self._loop = asyncio.get_running_loop()
-        ready = self._loop.create_future()
-        self._thread = threading.Thread(target=self._run, args=(ready,), name="clerk", daemon=True)
-        self._thread.start()
+        ready = self._begin(asyncio.get_running_loop(), is_patient=False)
         try:
             await ready
         except AdmissionUnavailable:
             self._thread = None  # it has ended; whoever waits for the database may start again
             raise
+
+    def take_over(
+        self, loop: asyncio.AbstractEventLoop, left: "LeftBehind", catalogue: Catalogue, health: HealthBook
+    ) -> "asyncio.Future[None]":
+        """Go on from now on where another clerk has ended, whether the database answers or not.
+
+        The future ends with the first batch that comes through. Until then the snapshots are those that were known.
+        """
+        self._context.catalogue, self._context.health = catalogue, health
+        for request_id in left.abandoned:
+            self.abandon(request_id)
+        for entry in left.entries:
+            self.put(entry)
+        return self._begin(loop, is_patient=True)
+
+    def _begin(self, loop: asyncio.AbstractEventLoop, *, is_patient: bool) -> "asyncio.Future[None]":
+        self._loop = loop
+        ready: asyncio.Future[None] = loop.create_future()
+        how = {"is_patient": is_patient}
+        self._thread = threading.Thread(target=self._run, args=(ready,), kwargs=how, name="clerk", daemon=True)
+        self._thread.start()
+        return ready
 
     async def stop(self, *, timeout_seconds: float) -> None:
         """Book what is queued, give up the lease, end the thread."""
@@ -108,24 +136,18 @@ class Clerk(ClerkFront):
         """Let the hold of a call expire that nobody will settle."""
         self._context.abandon(request_id)
 
-    def adopt(self, entries: list[Entry], request_ids: list[str]) -> None:
-        """Take over what another clerk has left: questions, and calls whose admission it may or may not have booked."""
-        for request_id in request_ids:
-            self.abandon(request_id)
-        for entry in entries:
-            self.put(entry)
-
     # -- the thread
 
-    def _run(self, ready: "asyncio.Future[None]") -> None:
+    def _run(self, ready: "asyncio.Future[None]", *, is_patient: bool) -> None:
         desk = self._desk = Desk(self._context, self._resolve, database=self._database)
         try:
             desk.book([])
-            if not desk.is_healthy:
+            if not desk.is_healthy and not is_patient:
                 self._resolve([Result(ready, None, AdmissionUnavailable(internal_detail="no database at start"))])
                 return
-            self._resolve([Result(ready, None, None)])
             while True:
+                if desk.is_healthy and not ready.done():
+                    self._resolve([Result(ready, None, None)])
                 entries = self._gather()
                 stopping = entries[-1:] == [None]
                 desk.book([entry for entry in entries if entry is not None])
@@ -153,9 +175,9 @@ class Clerk(ClerkFront):
     def _gather(self) -> list[Entry | None]:
         """Wait for a question (or the next tick) and take what has queued up with it; None, last, means stop."""
         entries: list[Entry | None] = []
-        is_in_arrears = self._desk is not None and self._desk.unbooked
+        is_waiting = self._desk is not None and (self._desk.unbooked or not self._desk.is_healthy)
         try:
-            entry = self._queue.get(timeout=RETRY_SECONDS if is_in_arrears else self._tick_seconds)
+            entry = self._queue.get(timeout=RETRY_SECONDS if is_waiting else self._tick_seconds)
             while True:
                 entries.append(entry)
                 if entry is None or len(entries) >= self._batch_limit:

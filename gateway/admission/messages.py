@@ -87,13 +87,15 @@ class OrderWriter:
     def write(self, orders: Orders) -> bytes:
         """Return a frame."""
         entries = [(entry.ticket, *self._plain(entry.command)) for entry in orders.entries]
-        new, self._new = self._new, []
         try:
-            return _frame((new, entries, orders.abandoned, orders.stop_seconds))
+            frame = _frame((self._new, entries, orders.abandoned, orders.stop_seconds))
         except ValueError:
             # A value that is not as plain as it looks, like text of a class of its own.
             pickled = [(entry.ticket, *_pickled(entry.command)) for entry in orders.entries]
-            return _frame((new, pickled, orders.abandoned, orders.stop_seconds))
+            frame = _frame((self._new, pickled, orders.abandoned, orders.stop_seconds))
+        # Only now: what does not get into this frame goes into the next one.
+        self._new = []
+        return frame
 
     def _plain(self, command: Command) -> tuple[Any, ...]:
         if isinstance(command, Settle) and not command.attempts and command.findings is None:
@@ -137,7 +139,8 @@ class OrderReader:
         for new, entries, abandoned, stop_seconds in self._frames.feed(data):
             for number, row in new:
                 self._principals[number] = principal_of_row(pickle.loads(row))  # noqa: S301
-                if len(self._principals) > _MOST_PRINCIPALS:
+                # Twice what the other end knows: it may begin anew within a frame, whose numbers all count here.
+                if len(self._principals) > 2 * _MOST_PRINCIPALS:
                     del self._principals[next(iter(self._principals))]
             yield Orders([Entry(self._command(*rest), ticket) for ticket, *rest in entries], abandoned, stop_seconds)
 

@@ -63,7 +63,7 @@ def fork_clerk(*, batch_limit: int, lease_seconds: float, closing: Sequence[int]
         ours.close()
         for descriptor in closing:
             os.close(descriptor)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         Office(theirs, batch_limit=batch_limit, lease_seconds=lease_seconds).run()
         code = 0
@@ -100,6 +100,7 @@ class Office:
         self._reported = Report([], is_healthy=False, lease_id=0, generation=-1, health=None)
         self._stop_deadline: float | None = None
         self._is_orphaned = False
+        self._is_asked = False
         # How many questions the last batch had.
         self._last_size = 0
 
@@ -107,13 +108,13 @@ class Office:
         """Work until told to stop, or until the event loop has gone."""
         select.select([self._socket], [], [])
         self._read()
-        is_first = True
+        if self._is_orphaned:
+            return  # the server never came up
         while True:
             entries = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._batch_limit))]
             self._last_size = len(entries)
             self._desk.book(entries)
-            self._report(is_asked=is_first)
-            is_first = False
+            self._report()
             if self._is_done():
                 break
             self._gather()
@@ -154,6 +155,8 @@ class Office:
                 self._take(orders)
 
     def _take(self, orders: Orders) -> None:
+        # Orders without a question ask how things stand.
+        self._is_asked = self._is_asked or not orders.entries
         self._waiting.extend(orders.entries)
         for request_id in orders.abandoned:
             self._context.abandon(request_id)
@@ -179,8 +182,9 @@ class Office:
     def _note_results(self, results: list[Result]) -> None:
         self._results += results
 
-    def _report(self, *, is_asked: bool = False) -> None:
+    def _report(self) -> None:
         """Tell the results, and whatever has changed with them."""
+        is_asked, self._is_asked = self._is_asked, False
         results, self._results = self._results, []
         context = self._context
         health = context.health

@@ -6,6 +6,7 @@ not answered (one that was booked already is recognised), and whoever waited for
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -14,9 +15,10 @@ from collections.abc import Callable
 from django.db import connections
 
 from common.clock import SYSTEM_CLOCK, Clock
+from common.errors import InternalError
 from common.sql import Sql
-from gateway.admission.clerk import Clerk
-from gateway.admission.commands import Admit, Reuse
+from gateway.admission.clerk import Clerk, LeftBehind
+from gateway.admission.commands import Admit, Reuse, Settle
 from gateway.admission.desk import Entry, Result
 from gateway.admission.front import ClerkFront
 from gateway.admission.messages import Orders, OrderWriter, Report, ReportReader
@@ -65,7 +67,7 @@ class RemoteClerk(ClerkFront):
         self._held: list[Report] = []
         self._reading: asyncio.Task[None] | None = None
         self._first_report: asyncio.Future[None] | None = None
-        self._taking_over: asyncio.Task[None] | None = None
+        self._seeing_off: asyncio.Task[None] | None = None
         self._is_stopping = False
 
     @property
@@ -102,8 +104,10 @@ class RemoteClerk(ClerkFront):
             )
         self._flush()
         await self._first_report
-        if not self._standing.is_healthy:
+        if not self.is_healthy:
             raise AdmissionUnavailable(internal_detail="no database at start")
+        if self.catalogue.generation < 0:
+            raise AdmissionUnavailable(internal_detail="the catalogue cannot be read")
 
     async def stop(self, *, timeout_seconds: float) -> None:
         """Have everything booked and the lease given up, and see the process end."""
@@ -117,12 +121,15 @@ class RemoteClerk(ClerkFront):
             await asyncio.wait_for(asyncio.shield(self._lost), timeout_seconds + _GRACE_SECONDS)
         except TimeoutError:
             logger.exception("the clerk's process does not end; it is killed, its holds will expire")
-            os.kill(self._forked.pid, signal.SIGKILL)
+            _kill(self._forked.pid)
             await self._lost
         if self._reading is not None:
             await self._reading
         error = AdmissionUnavailable(internal_detail="the clerk has stopped")
         asked, self._asked = self._asked, {}
+        for entry in asked.values():
+            if isinstance(entry.command, Settle):
+                logger.critical("a settlement may not be booked, its hold will expire: %s", entry.command)
         self._set_results(Result(entry.ticket, None, error) for entry in asked.values())
         await _see_off(self._forked.pid)
 
@@ -164,13 +171,29 @@ class RemoteClerk(ClerkFront):
             return
         entries, self._orders = self._orders, []
         abandoned, self._abandoned = self._abandoned, []
-        self._line.send(Orders(entries, abandoned, stop_seconds))
+        try:
+            self._line.send(Orders(entries, abandoned, stop_seconds))
+        except Exception:
+            # One that cannot be written must not take the others of its turn along: find it by sending each alone.
+            logger.exception("orders cannot be written")
+            for entry in entries:
+                self._send_alone(entry)
+            self._line.send(Orders([], abandoned, stop_seconds))
+
+    def _send_alone(self, entry: Entry) -> None:
+        assert self._line is not None
+        try:
+            self._line.send(Orders([entry], []))
+        except Exception as error:
+            logger.critical("an order cannot be written: %r", entry.command, exc_info=True)
+            asked = self._asked.pop(entry.ticket)
+            self._set_results([Result(asked.ticket, None, InternalError(internal_detail=repr(error)))])
 
     # ---- answers
 
     def _take_report(self, report: Report) -> None:
         self._standing = report
-        if report.is_healthy and (self._reading is not None or report.generation > self._catalogue.generation):
+        if report.is_healthy and (self._reading is not None or report.generation != self._catalogue.generation):
             self._held.append(report)
             if self._reading is None and self._loop is not None:
                 self._reading = self._loop.create_task(self._catch_up(), name="catalogue")
@@ -191,15 +214,17 @@ class RemoteClerk(ClerkFront):
 
     async def _catch_up(self) -> None:
         """Read the catalogue that the reports held back were made by, then deliver them."""
-        while self._held:
-            if self._held[0].generation > self._catalogue.generation:
-                try:
-                    self._catalogue = await asyncio.to_thread(self._read_catalogue, self._catalogue)
-                except Exception:
-                    # Calls that go by an older one are told so at admission, and refused in the end.
-                    logger.exception("the catalogue cannot be read")
-            self._deliver(self._held.pop(0))
-        self._reading = None
+        try:
+            while self._held:
+                if self._held[0].generation != self._catalogue.generation:
+                    try:
+                        self._catalogue = await asyncio.to_thread(self._read_catalogue, self._catalogue)
+                    except Exception:
+                        # Calls that go by an older one are told so at admission, and refused in the end.
+                        logger.exception("the catalogue cannot be read")
+                self._deliver(self._held.pop(0))
+        finally:
+            self._reading = None
 
     def _read_catalogue(self, previous: Catalogue) -> Catalogue:
         """Return the present catalogue, over a connection of its own.
@@ -221,35 +246,33 @@ class RemoteClerk(ClerkFront):
         self._standing = self._standing._replace(is_healthy=False)
         if self._is_stopping or self._loop is None:
             return
-        logger.critical("the clerk's process %s has ended; a thread of this process takes its place", self._forked.pid)
-        self._stand_in = self._make_stand_in(self._standing.lease_id)
-        refused = self._hand_on(self._stand_in)
-        self._taking_over = self._loop.create_task(self._start_stand_in(self._stand_in), name="stand-in")
+        logger.critical("the clerk's process %s is lost; a thread of this process takes its place", self._forked.pid)
+        # Should it live and only the line be broken: there must not be two of them on one lease.
+        _kill(self._forked.pid)
+        stand_in = self._stand_in = self._make_stand_in(self._standing.lease_id)
+        left, refused = self._leave_behind()
+        ready = stand_in.take_over(self._loop, left, self._catalogue, self._health)
+        ready.add_done_callback(self._note_first_batch)
+        self._seeing_off = self._loop.create_task(_see_off(self._forked.pid), name="see off the clerk's process")
         self._set_results(refused)
 
-    def _hand_on(self, stand_in: Clerk) -> list[Result]:
-        """Give a stand-in what was not answered; return the refusals of those who ask for themselves."""
+    def _leave_behind(self) -> tuple[LeftBehind, list[Result]]:
+        """Return what a stand-in is to go on with, and the refusals of those who ask for themselves."""
         asked, self._asked = self._asked, {}
         error = AdmissionUnavailable(internal_detail="the clerk's process has ended")
-        unknown, refused = list(self._abandoned), []
+        left, refused = LeftBehind([], list(self._abandoned)), []
         for entry in asked.values():
             if isinstance(entry.command, Admit | Reuse):
                 admit = entry.command if isinstance(entry.command, Admit) else entry.command.admit
-                unknown.append(admit.request_id)
+                left.abandoned.append(admit.request_id)
                 refused.append(Result(entry.ticket, None, error))
-        stand_in.adopt([e for e in asked.values() if not isinstance(e.command, Admit | Reuse)], unknown)
-        return refused
+            else:
+                left.entries.append(entry)
+        return left, refused
 
-    async def _start_stand_in(self, stand_in: Clerk) -> None:
-        while True:
-            try:
-                await stand_in.start()
-                break
-            except AdmissionUnavailable:
-                await asyncio.sleep(1)
-        if self._first_report is not None and not self._first_report.done():
+    def _note_first_batch(self, ready: "asyncio.Future[None]") -> None:
+        if not ready.cancelled() and self._first_report is not None and not self._first_report.done():
             self._first_report.set_result(None)
-        await _see_off(self._forked.pid)
 
 
 class _Line(asyncio.Protocol):
@@ -275,6 +298,11 @@ class _Line(asyncio.Protocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         self._note_loss()
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # a child that has ended keeps its id until it is seen off
+        os.kill(pid, signal.SIGKILL)
 
 
 async def _see_off(pid: int) -> None:

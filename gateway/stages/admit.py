@@ -33,6 +33,7 @@ async def admit(runtime: Runtime, exchange: Exchange) -> bool:
             exchange.replayed = answer
             return True
         case Stale():
+            answer = _with_known_principal(answer, exchange)
             runtime.keep_principal(exchange.token, answer.principal)
             if exchange.operation.is_check:
                 # Where the key has ended, its successor may go on.
@@ -44,6 +45,12 @@ async def admit(runtime: Runtime, exchange: Exchange) -> bool:
             exchange.limits = answer.limits
             exchange.is_refusal_recorded = True
             raise answer.error
+
+
+def _with_known_principal(answer: Stale, exchange: Exchange) -> Stale:
+    """Return the answer with the snapshot that is known where only the catalogue has moved: one object for one key."""
+    fresh, known = answer.principal, exchange.principal
+    return Stale(principal=known) if fresh is not None and known is not None and fresh.row == known.row else answer
 
 
 def _question(exchange: Exchange) -> Admit:

@@ -70,6 +70,9 @@ async def look_up(runtime: Runtime, token: str) -> Principal | None:
     hashes = hashes_of(token, runtime.peppers)
     found = (await runtime.clerk.submit(FindPrincipal(hashes=hashes))).principal
     principal = found if found is not None and holds_key(found, hashes) and is_well_formed(token) else None
+    known = runtime.find_cached_principal(token)
+    if known is not None and principal is not None and known.row == principal.row:
+        principal = known  # one object for one key
     runtime.keep_principal(token, principal)
     return principal
 

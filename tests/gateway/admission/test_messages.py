@@ -1,5 +1,6 @@
 """Frames between an event loop and its clerk's process."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -59,6 +60,18 @@ def test_questions_come_over_as_they_were_asked() -> None:
     # What is not as plain as it looks goes over all the same.
     odd = settle._replace(usage=settle.usage._replace(model=EndpointClass.CHAT))
     assert carry(odd, admit) == [odd, admit]
+
+
+@pytest.mark.django_db
+def test_principals_beyond_the_bound_are_told_anew_within_one_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.admission.messages._MOST_PRINCIPALS", 2)
+    call = funded_call()
+    admit = call.admit()
+    one, two, three = (admit._replace(principal=replace(call.principal)) for _ in range(3))
+    writer, reader = OrderWriter(), OrderReader()
+    for asked in ([admit, one], [admit, two], [one, two], [three, one], [admit, three]):
+        (orders,) = reader.feed(writer.write(Orders([Entry(command, 1) for command in asked], [])))
+        assert [entry.command for entry in orders.entries] == asked
 
 
 def test_answers_come_over_as_they_were_given() -> None:

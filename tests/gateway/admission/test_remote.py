@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 
 from billing.accounts import get_balance
 from billing.models import Hold, UsageRecord
+from common.errors import InternalError
 from gateway.admission.commands import Admitted, FindPrincipal, NoteProgress, Settled, Stale
 from gateway.admission.remote import RemoteClerk
 from gateway.errors import AdmissionUnavailable
@@ -16,7 +18,7 @@ from tests.admitting import assert_books_agree
 from tests.factories import funded_call, known_call, make_model
 from tests.flows.platform import wait_for
 from tests.gateway.admission.offices import OpenOffice, open_remote_clerk
-from tests.gateway.admission.test_clerk import _pause_batches
+from tests.gateway.admission.test_clerk import _is_healthy, _pause_batches
 
 OffLoop = Callable[..., Awaitable[Any]]
 BOUNDS = {"queue_limit": 1_000, "batch_limit": 64, "lease_seconds": 15}
@@ -85,6 +87,72 @@ async def test_what_was_not_answered_is_settled_once_and_admitted_for_nobody(
     await clerk.submit(FindPrincipal(hashes=("0",)))
     balance = await off_loop(get_balance, call.customer_id)
     assert (balance.posted_nanousd, balance.held_nanousd) == (930, 0)
+    await off_loop(assert_books_agree, call.customer_id)
+
+
+async def test_a_thread_that_takes_over_without_the_database_keeps_what_is_owed(
+    remote: tuple[RemoteClerk, OpenOffice], off_loop: OffLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clerk, office = remote
+    for module in ("clerk", "office"):
+        monkeypatch.setattr(f"gateway.admission.{module}.RETRY_SECONDS", 0.01)
+    call = await off_loop(funded_call, credit_nanousd=1_000)
+    answers = [await clerk.submit(call.admit(amount_nanousd=100)) for _ in range(2)]
+    before, after = (answer.request_id for answer in answers if isinstance(answer, Admitted))
+    with monkeypatch.context() as patch:
+        patch.setattr("gateway.admission.desk.run_batch", _fail)
+        settling = [clerk.submit(call.settle(before, cost_nanousd=70))]
+        office.vanish()
+        await asyncio.to_thread(office.thread.join, 10)
+        async with asyncio.timeout(10):
+            await asyncio.shield(clerk._lost)
+        # What was known is still known, and whoever asks is told the truth.
+        assert call.model in clerk.catalogue.models
+        settling.append(clerk.submit(call.settle(after, cost_nanousd=30)))
+        with pytest.raises(AdmissionUnavailable):
+            await clerk.submit(call.admit(amount_nanousd=100))
+        assert not _is_healthy(clerk)
+        assert not any(future.done() for future in settling)
+    settled = await asyncio.gather(*settling)
+    assert [answer.charged_nanousd for answer in settled] == [70, 30]
+    assert clerk.is_healthy
+    await off_loop(assert_books_agree, call.customer_id)
+
+
+def _fail(*_: object) -> None:
+    raise OperationalError("gone")
+
+
+async def test_without_a_catalogue_a_server_does_not_start(
+    transactional_db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clerk, _ = open_remote_clerk(**BOUNDS)  # type: ignore[arg-type]
+
+    def fail(_: object) -> None:
+        raise ValueError("a secret that no key opens")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(clerk, "_read_catalogue", fail)
+        with pytest.raises(AdmissionUnavailable):
+            await clerk.start()
+    # Starting again asks again.
+    await clerk.start()
+    assert clerk.catalogue.generation >= 0
+    await clerk.stop(timeout_seconds=5)
+
+
+async def test_an_order_that_cannot_be_written_fails_alone(
+    remote: tuple[RemoteClerk, OpenOffice], off_loop: OffLoop
+) -> None:
+    clerk, _ = remote
+    call = await off_loop(funded_call, credit_nanousd=1_000)
+    admitted = await clerk.submit(call.admit(amount_nanousd=100))
+    assert isinstance(admitted, Admitted)
+    odd = call.admit()._replace(draft=lambda: None)
+    refusing, settling = clerk.submit(odd), clerk.submit(call.settle(admitted.request_id, cost_nanousd=70))
+    with pytest.raises(InternalError):
+        await refusing
+    assert await settling == Settled(charged_nanousd=70, available_nanousd=930)
     await off_loop(assert_books_agree, call.customer_id)
 
 
