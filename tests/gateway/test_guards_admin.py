@@ -19,7 +19,7 @@ from keys.issuing import revoke_key
 from keys.models import AuditEvent
 from tests.factories import find_principal, funded_call, make_customer, make_guard, make_key, make_model
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.slow]
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 

@@ -15,7 +15,7 @@ from billing.exports.scheduling import export_due_days
 from tests.exporting import START, content, order, settle_one
 from tests.factories import funded_call, make_customer
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.slow]
 PAGE = "/admin/billing/exportrun/export/"
 
 

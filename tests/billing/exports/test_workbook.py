@@ -8,7 +8,7 @@ from billing.ledger import grant_credit
 from tests.exporting import ALWAYS, COST, START, content, order, settle_one
 from tests.factories import funded_call, make_customer
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.slow]
 
 
 def read(dataset: str = "usage") -> list[list[dict[str, object]]]:
