@@ -130,7 +130,8 @@ class Office:
                 time.sleep(RETRY_SECONDS)
             self._read()
             return
-        patience = RETRY_SECONDS if self._desk.unbooked else self._tick_seconds
+        is_waiting = self._desk.unbooked or not self._desk.is_healthy
+        patience = RETRY_SECONDS if is_waiting else self._tick_seconds
         if not select.select([self._socket], [], [], patience)[0]:
             return
         self._read()
