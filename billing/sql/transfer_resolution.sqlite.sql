@@ -1,7 +1,8 @@
 DROP TRIGGER IF EXISTS {table}_resolution
 -- next
+-- Not IN: a list of three becomes a table of its own, anew for every row.
 CREATE TRIGGER {table}_resolution BEFORE INSERT ON {table}
-WHEN NEW.kind IN ('post', 'void', 'expire') AND NOT EXISTS (
+WHEN (NEW.kind = 'post' OR NEW.kind = 'void' OR NEW.kind = 'expire') AND NOT EXISTS (
     SELECT 1 FROM {table} hold
     WHERE hold.id = NEW.pending_id AND hold.kind = 'pending'
     AND hold.debit_account_id = NEW.debit_account_id AND hold.credit_account_id = NEW.credit_account_id
