@@ -3,6 +3,7 @@
 import os
 import random
 import time
+from functools import lru_cache
 
 # Crockford's base 32: no I, L, O, U; keeps the order of the bytes (https://www.crockford.com/base32.html).
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -17,8 +18,18 @@ def make_id(prefix: str) -> str:
     80 random bits a millisecond: a collision needs about 2^40 ids in one millisecond. Ids are names, not secrets, so
     the bits come from a generator that the system's random source seeds once (instead of a system call an id).
     """
-    value = (time.time_ns() // 1_000_000 & 0xFFFF_FFFF_FFFF) << 80 | _random.getrandbits(80)
-    return f"{prefix}_{encode_base32(value, length=26)}"
+    return f"{prefix}_{_encode_milliseconds(time.time_ns() // 1_000_000)}{_encode_40_bits()}{_encode_40_bits()}"
+
+
+# The same for all that are born in one millisecond.
+@lru_cache(maxsize=1)
+def _encode_milliseconds(moment_ms: int) -> str:
+    return encode_base32(moment_ms & 0xFFFF_FFFF_FFFF, length=10)
+
+
+def _encode_40_bits() -> str:
+    bits = _random.getrandbits(40)
+    return f"{_PAIRS[bits >> 30]}{_PAIRS[bits >> 20 & 1023]}{_PAIRS[bits >> 10 & 1023]}{_PAIRS[bits & 1023]}"
 
 
 def encode_base32(value: int, *, length: int) -> str:
