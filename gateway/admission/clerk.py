@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from common.clock import SYSTEM_CLOCK, Clock
 from gateway.admission.context import BatchContext
-from gateway.admission.desk import GATHER_SECONDS, RETRY_SECONDS, Desk, Entry, Result
+from gateway.admission.desk import RETRY_SECONDS, Desk, Entry, Result
 from gateway.admission.front import ClerkFront
 from gateway.admission.worker import WorkerLease
 from gateway.breakers import HealthBook
@@ -21,6 +21,9 @@ from gateway.catalogue import Catalogue
 from gateway.errors import AdmissionUnavailable
 
 logger = logging.getLogger(__name__)
+
+# How long a batch waits for company when the one before had some.
+_GATHER_SECONDS = 0.0005
 
 
 class LeftBehind(NamedTuple):
@@ -184,7 +187,7 @@ class Clerk(ClerkFront):
                     break
                 if len(entries) == 1 and self._last_size > 1:
                     # Others are calling too: a moment's wait makes one commit of several. A lone caller never waits.
-                    time.sleep(GATHER_SECONDS)
+                    time.sleep(_GATHER_SECONDS)
                 entry = self._queue.get_nowait()
         except queue.Empty:
             pass

@@ -20,8 +20,6 @@ from gateway.errors import AdmissionUnavailable
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
-# How long a batch waits for company when the one before had some.
-GATHER_SECONDS = 0.0005
 
 
 class Entry(NamedTuple):

@@ -23,7 +23,7 @@ from common.clock import SYSTEM_CLOCK, Clock
 from common.sql import Sql
 from gateway.admission.commands import Admit, FindPrincipal, Reuse
 from gateway.admission.context import BatchContext
-from gateway.admission.desk import GATHER_SECONDS, RETRY_SECONDS, Desk, Entry, Result
+from gateway.admission.desk import RETRY_SECONDS, Desk, Entry, Result
 from gateway.admission.messages import OrderReader, Orders, Report, write_report
 from gateway.admission.worker import WorkerLease
 from gateway.catalogue import Catalogue, read_generation
@@ -101,8 +101,6 @@ class Office:
         self._stop_deadline: float | None = None
         self._is_orphaned = False
         self._is_asked = False
-        # How many questions the last batch had.
-        self._last_size = 0
 
     def run(self) -> None:
         """Work until told to stop, or until the event loop has gone."""
@@ -112,7 +110,6 @@ class Office:
             return  # the server never came up
         while True:
             entries = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._batch_limit))]
-            self._last_size = len(entries)
             self._desk.book(entries)
             self._report()
             if self._is_done():
@@ -132,12 +129,7 @@ class Office:
             return
         is_waiting = self._desk.unbooked or not self._desk.is_healthy
         patience = RETRY_SECONDS if is_waiting else self._tick_seconds
-        if not select.select([self._socket], [], [], patience)[0]:
-            return
-        self._read()
-        if self._last_size > 1:
-            # Others are calling too: a moment's wait makes one commit of several. A lone caller never waits.
-            time.sleep(GATHER_SECONDS)
+        if select.select([self._socket], [], [], patience)[0]:
             self._read()
 
     def _read(self) -> None:
@@ -154,6 +146,8 @@ class Office:
                 return
             for orders in self._frames.feed(data):
                 self._take(orders)
+            if len(data) < _READ_BYTES:
+                return  # that was all there is
 
     def _take(self, orders: Orders) -> None:
         # Orders without a question ask how things stand.
