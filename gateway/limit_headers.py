@@ -7,6 +7,7 @@ Headers are lines of text, each with its CRLF, and their fixed parts are made on
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Self, overload
 
 from common.money import format_usd
@@ -23,22 +24,8 @@ PLACE_HEADERS = tuple(f"x-ratelimit-{part}-concurrency" for part in _PARTS[:2])
 BUDGET_HEADERS = {kind: tuple(f"x-budget-{part}-{name}" for part in _PARTS) for kind, name in _BUDGETS.items()}
 
 
-def _template(names: Iterable[str]) -> str:
-    return "".join(f"{name}: %s\r\n" for name in names)
-
-
 # The draft registers the unit "requests"; tokens have none yet, so the name says it.
 _UNITS = {kind: "requests" if kind is LimitKind.REQUESTS else "tokens" for kind in _RATES}
-_RATE_TEMPLATES = {
-    kind: (
-        _template(RATE_HEADERS[kind]),
-        f'"{kind.value}";qu="{_UNITS[kind]}";q=%d;w=%d',
-        f'"{kind.value}";r=%d;t=%d',
-    )
-    for kind in _RATES
-}
-_PLACE_TEMPLATE = _template(PLACE_HEADERS)
-_BUDGET_TEMPLATES = {kind: (_template(names[:2]), _template(names)) for kind, names in BUDGET_HEADERS.items()}
 
 
 class ToldLimits(Sequence[LimitReading]):
@@ -58,7 +45,8 @@ class ToldLimits(Sequence[LimitReading]):
     @classmethod
     def of(cls, readings: Iterable[LimitReading]) -> Self:
         """Return the same, told."""
-        return cls(limit_lines(readings), [(reading.kind.value, *reading[1:]) for reading in readings])
+        # str: an enumeration's member is no plain text.
+        return cls(limit_lines(readings), [(str(kind), *rest) for kind, *rest in readings])
 
     def __len__(self) -> int:
         return len(self.values)
@@ -83,21 +71,18 @@ def limit_lines(limits: Iterable[LimitReading]) -> str:
     warnings: list[str] = []
     for reading in limits:
         kind, limit, remaining, reset, at_once, window, _, source = reading
-        rate = _RATE_TEMPLATES.get(kind)
-        if rate is not None:
-            template, policy, state = rate
-            seconds = reset or 0
-            lines.append(template % (limit, remaining, seconds))
-            policies.append(policy % (min(_MAX_INTEGER, at_once), window))
-            states.append(state % (min(_MAX_INTEGER, remaining), seconds))
+        if kind in _BUDGETS:
+            line = _budget_line(kind, limit, is_endless=reset is None)
+            left = format_usd(remaining)
+            lines.append(line % left if reset is None else line % (left, reset))
         elif kind is LimitKind.CONCURRENCY:
-            lines.append(_PLACE_TEMPLATE % (limit, remaining))
+            lines.append(_place_line(limit) % remaining)
         else:
-            endless, windowed = _BUDGET_TEMPLATES[kind]
-            if reset is None:
-                lines.append(endless % (format_usd(limit), format_usd(remaining)))
-            else:
-                lines.append(windowed % (format_usd(limit), format_usd(remaining), reset))
+            line, policy, state = _rate_lines(kind, limit, at_once, window)
+            seconds = reset or 0
+            lines.append(line % (remaining, seconds))
+            policies.append(policy)
+            states.append(state % (min(_MAX_INTEGER, remaining), seconds))
         if remaining * 100 <= at_once * (100 - WARNING_PERCENT):
             warnings.append(f"{kind.value};used={reading.percent_used}%;set-by={source}")
     if policies:
@@ -105,6 +90,30 @@ def limit_lines(limits: Iterable[LimitReading]) -> str:
     if warnings:
         lines.append(f"x-limit-warning: {', '.join(warnings)}\r\n")
     return "".join(lines)
+
+
+# What remains is open, and so are the seconds until there is a reset; the rest of the text is the limit's own.
+@lru_cache(maxsize=4_096)
+def _rate_lines(kind: LimitKind, limit: int, at_once: int, window: int) -> tuple[str, str, str]:
+    """Return the lines of a rate, its item of the policy, and that of the state."""
+    names = RATE_HEADERS[kind]
+    return (
+        f"{names[0]}: {limit}\r\n{names[1]}: %d\r\n{names[2]}: %d\r\n",
+        f'"{kind.value}";qu="{_UNITS[kind]}";q={min(_MAX_INTEGER, at_once)};w={window}',
+        f'"{kind.value}";r=%d;t=%d',
+    )
+
+
+@lru_cache(maxsize=1_024)
+def _place_line(limit: int) -> str:
+    return f"{PLACE_HEADERS[0]}: {limit}\r\n{PLACE_HEADERS[1]}: %d\r\n"
+
+
+@lru_cache(maxsize=4_096)
+def _budget_line(kind: LimitKind, limit: int, *, is_endless: bool) -> str:
+    names = BUDGET_HEADERS[kind]
+    reset = "" if is_endless else f"{names[2]}: %d\r\n"
+    return f"{names[0]}: {format_usd(limit)}\r\n{names[1]}: %s\r\n{reset}"
 
 
 def limit_object(limits: Iterable[LimitReading]) -> dict[str, dict[str, object]]:

@@ -145,10 +145,9 @@ def _statuses(owner: LimitOwner, found: dict[str, Counters], limits: LimitValues
         yield _status(owner, limits, LimitKind.CONCURRENCY, "concurrency", used=main.in_flight)
     if limits.max_input_tokens is not None:
         yield _status(owner, limits, LimitKind.INPUT_SIZE, "max_input_tokens", used=0)
-    for kind, column, used in limit_rules.budgets_used(main):
-        if getattr(limits, column) is not None:
-            resets = limit_rules.budget_resets_in(kind, main, now_us)
-            yield _status(owner, limits, kind, column, used=used, resets_in_seconds=resets)
+    for budget in limits.budgets:
+        used, resets = limit_rules.budget_used(budget, main), limit_rules.budget_resets_in(budget.kind, main, now_us)
+        yield _status(owner, limits, budget.kind, budget.column, used=used, resets_in_seconds=resets)
 
 
 def _status(

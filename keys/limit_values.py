@@ -80,6 +80,12 @@ BUDGET_COLUMNS: Mapping[LimitKind, str] = {
     LimitKind.SPEND_MONTH: "spend_per_month_nanousd",
     LimitKind.SPEND_TOTAL: "spend_total_nanousd",
 }
+# Of each budget: the columns of what is spent of it and of what is held.
+BUDGET_COUNTERS: Mapping[LimitKind, tuple[str, str]] = {
+    LimitKind.SPEND_DAY: ("day_posted_nanousd", "day_held_nanousd"),
+    LimitKind.SPEND_MONTH: ("month_posted_nanousd", "month_held_nanousd"),
+    LimitKind.SPEND_TOTAL: ("total_posted_nanousd", "total_held_nanousd"),
+}
 LIMIT_COLUMNS = (
     *(column for columns in RATE_COLUMNS.values() for column in columns.values()),
     "burst_seconds",
@@ -100,6 +106,17 @@ def allowed_values(column: str) -> range:
     return range(MAX_DEBT) if column.endswith("_nanousd") else range(MAX_RATE + 1)
 
 
+class Budget(NamedTuple):
+    """One budget that is limited, with everything that its arithmetic needs."""
+
+    kind: LimitKind
+    column: str
+    # Attributes of `Counters`.
+    posted_name: str
+    held_name: str
+    limit: int
+
+
 class Rate(NamedTuple):
     """One rate that is limited, with everything that its arithmetic needs."""
 
@@ -111,13 +128,10 @@ class Rate(NamedTuple):
     # Index into what a call takes: requests, input tokens, output tokens.
     place: int
     limit: int
-    # What the bucket holds, in unit-microseconds.
+    # What the bucket holds, in unit-microseconds and in whole units, and the seconds in which that much refills.
     capacity: int
-
-    @property
-    def at_once(self) -> int:
-        """Return how many units the full bucket holds."""
-        return self.capacity // UNIT
+    at_once: int
+    window_seconds: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,19 +161,27 @@ class LimitValues:
     raised_until_us: Mapping[str, int] = field(default_factory=dict)
     # The rates that are limited, by class: worked out once, read by every call.
     rates: Mapping[str, tuple[Rate, ...]] = field(init=False, repr=False, compare=False)
+    # The budgets that are limited, likewise.
+    budgets: tuple[Budget, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Work out the buckets."""
+        """Work out the buckets and budgets."""
         burst_us = (DEFAULT_BURST_SECONDS if self.burst_seconds is None else self.burst_seconds) * 1_000_000
         found: dict[str, tuple[Rate, ...]] = {
             endpoint_class: tuple(
-                Rate(kind, column, *_DEBTS[kind], limit, _capacity(limit, burst_us))
+                _rate(kind, column, limit, burst_us)
                 for kind, column in columns.items()
                 if (limit := getattr(self, column)) is not None
             )
             for endpoint_class, columns in RATE_COLUMNS.items()
         }
         object.__setattr__(self, "rates", found)
+        budgets = tuple(
+            Budget(kind, column, *BUDGET_COUNTERS[kind], limit)
+            for kind, column in BUDGET_COLUMNS.items()
+            if (limit := getattr(self, column)) is not None
+        )
+        object.__setattr__(self, "budgets", budgets)
 
 
 def limits_from(columns: Mapping[str, int | None], sources: Mapping[str, str]) -> LimitValues:
@@ -168,9 +190,15 @@ def limits_from(columns: Mapping[str, int | None], sources: Mapping[str, str]) -
     return LimitValues(**values, sources=sources)
 
 
-def _capacity(limit: int, burst_us: int) -> int:
-    """Return what a bucket holds: never less than one unit, or a low rate with a short burst would admit nothing."""
-    return min(MAX_DEBT, max(UNIT, limit * burst_us)) if limit else 0
+def ceil_seconds(debt: int, limit: int) -> int:
+    """Return the seconds, rounded up, in which a rate of `limit` a minute repays a debt in unit-microseconds."""
+    return -(-debt // (limit * 1_000_000)) if limit else 0
+
+
+def _rate(kind: LimitKind, column: str, limit: int, burst_us: int) -> Rate:
+    # Never less than one unit, or a low rate with a short burst would admit nothing.
+    capacity = min(MAX_DEBT, max(UNIT, limit * burst_us)) if limit else 0
+    return Rate(kind, column, *_DEBTS[kind], limit, capacity, capacity // UNIT, ceil_seconds(capacity, limit))
 
 
 class Raise(NamedTuple):

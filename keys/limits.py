@@ -10,7 +10,7 @@ remembers where it stood (its `Marks`). Without this, what had drained long ago 
 of what later calls had taken, and more than a full bucket would pass at once.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,10 +21,12 @@ from keys.limit_values import (
     MAX_RATE,
     RATE_COLUMNS,
     UNIT,
+    Budget,
     EndpointClass,
     LimitKind,
     LimitValues,
     Rate,
+    ceil_seconds,
     counter_name,
 )
 from keys.windows import day_ends_us, day_number, month_ends_us, month_number, month_start_day
@@ -183,13 +185,13 @@ def find_refusal(
     if refusal is not None:
         return refusal
     amount = demand.amount_nanousd
-    for kind, column, used in budgets_used(main):
-        limit = getattr(limits, column)
-        if limit is not None and used + amount > limit:
-            resets = budget_resets_in(kind, main, now_us)
+    for budget in limits.budgets:
+        used = budget_used(budget, main)
+        if used + amount > budget.limit:
+            resets = budget_resets_in(budget.kind, main, now_us)
             # A call dearer than the whole budget does not fit into the next window either.
-            wait = resets if amount <= limit else None
-            return _refusal(owner, kind, column, used, amount, wait, endpoint_class, resets)
+            wait = resets if amount <= budget.limit else None
+            return _refusal(owner, budget.kind, budget.column, used, amount, wait, endpoint_class, resets)
     return None
 
 
@@ -205,7 +207,7 @@ def find_rate_refusal(owner: OwnerState, demand: Demand, endpoint_class: str) ->
         excess = debt + wanted * UNIT - rate.capacity
         if excess > 0:
             # More than the bucket holds never fits, however long the wait.
-            wait = _ceil_seconds(excess, rate.limit) if wanted * UNIT <= rate.capacity else None
+            wait = ceil_seconds(excess, rate.limit) if wanted * UNIT <= rate.capacity else None
             return LimitRefusal(
                 kind=rate.kind,
                 endpoint_class=EndpointClass(endpoint_class),
@@ -216,7 +218,7 @@ def find_rate_refusal(owner: OwnerState, demand: Demand, endpoint_class: str) ->
                 requested=wanted,
                 retry_after_seconds=wait,
                 at_once=rate.at_once,
-                resets_in_seconds=_ceil_seconds(debt, rate.limit),
+                resets_in_seconds=ceil_seconds(debt, rate.limit),
             )
     return None
 
@@ -294,50 +296,40 @@ def post_late(counters: Counters, *, day: int, month: int, charged_nanousd: int)
 def budget_left(counters: Counters, limits: LimitValues, *, day: int, month: int) -> int | None:
     """Return what the budgets of that day and month, and the total one, still allow; None where none applies."""
     left = []
-    for kind, column, used in budgets_used(counters):
-        limit = getattr(limits, column)
-        is_over = (kind is LimitKind.SPEND_DAY and counters.day != day) or (
-            kind is LimitKind.SPEND_MONTH and counters.month != month
+    for budget in limits.budgets:
+        is_over = (budget.kind is LimitKind.SPEND_DAY and counters.day != day) or (
+            budget.kind is LimitKind.SPEND_MONTH and counters.month != month
         )
-        if limit is not None and not is_over:
-            left.append(limit - used)
+        if not is_over:
+            left.append(budget.limit - budget_used(budget, counters))
     return min(left) if left else None
 
 
-def readings(owner: OwnerState, now_us: int, endpoint_class: str = EndpointClass.CHAT) -> Iterator[LimitReading]:
-    """Yield what the limits of one owner look like now; counters must be rolled forward."""
-    yield from rate_readings(owner, endpoint_class)
+def readings(owner: OwnerState, now_us: int, endpoint_class: str = EndpointClass.CHAT) -> list[LimitReading]:
+    """Return what the limits of one owner look like now; counters must be rolled forward."""
+    found = rate_readings(owner, endpoint_class)
     main, _, limits, name = owner
-    sources = limits.sources
-    if limits.concurrency is not None:
-        left = max(0, limits.concurrency - main.in_flight)
-        source = sources.get("concurrency", name)
-        yield LimitReading(LimitKind.CONCURRENCY, limits.concurrency, left, None, limits.concurrency, 0, name, source)
-    for kind, column, used in budgets_used(main):
-        limit = getattr(limits, column)
-        if limit is not None:
-            resets = budget_resets_in(kind, main, now_us)
-            source = sources.get(column, name)
-            yield LimitReading(kind, limit, max(0, limit - used), resets, limit, 0, name, source)
+    places, sources = limits.concurrency, limits.sources
+    if places is not None:
+        left, source = max(0, places - main.in_flight), sources.get("concurrency", name)
+        found.append(LimitReading(LimitKind.CONCURRENCY, places, left, None, places, 0, name, source))
+    for budget in limits.budgets:
+        kind, limit = budget.kind, budget.limit
+        left, source = max(0, limit - budget_used(budget, main)), sources.get(budget.column, name)
+        resets = budget_resets_in(kind, main, now_us)
+        found.append(LimitReading(kind, limit, left, resets, limit, 0, name, source))
+    return found
 
 
-def rate_readings(owner: OwnerState, endpoint_class: str) -> Iterator[LimitReading]:
-    """Yield what the rates of one owner look like now; counters must be rolled forward."""
+def rate_readings(owner: OwnerState, endpoint_class: str) -> list[LimitReading]:
+    """Return what the rates of one owner look like now; counters must be rolled forward."""
     _, rated, limits, name = owner
-    sources = limits.sources
-    for rate in limits.rates[endpoint_class]:
-        kind, column, debt_name, _, _, limit, capacity = rate
+    found = []
+    for kind, column, debt_name, _, _, limit, capacity, at_once, window in limits.rates[endpoint_class]:
         debt = getattr(rated, debt_name)
-        yield LimitReading(
-            kind,
-            limit,
-            max(0, (capacity - debt) // UNIT),
-            _ceil_seconds(debt, limit),
-            capacity // UNIT,
-            _ceil_seconds(capacity, limit),
-            name,
-            sources.get(column, name),
-        )
+        left, source = max(0, (capacity - debt) // UNIT), limits.sources.get(column, name)
+        found.append(LimitReading(kind, limit, left, ceil_seconds(debt, limit), at_once, window, name, source))
+    return found
 
 
 def tightest(found: Iterable[LimitReading]) -> tuple[LimitReading, ...]:
@@ -350,25 +342,10 @@ def tightest(found: Iterable[LimitReading]) -> tuple[LimitReading, ...]:
     return tuple(least.values())
 
 
-def budgets_used(counters: Counters) -> tuple[tuple[LimitKind, str, int], ...]:
-    """Return (kind, column of `LimitValues`, nano-USD spent and held) of every budget."""
-    return (
-        (
-            LimitKind.SPEND_DAY,
-            "spend_per_day_nanousd",
-            counters.day_posted_nanousd + counters.day_held_nanousd,
-        ),
-        (
-            LimitKind.SPEND_MONTH,
-            "spend_per_month_nanousd",
-            counters.month_posted_nanousd + counters.month_held_nanousd,
-        ),
-        (
-            LimitKind.SPEND_TOTAL,
-            "spend_total_nanousd",
-            counters.total_posted_nanousd + counters.total_held_nanousd,
-        ),
-    )
+def budget_used(budget: Budget, counters: Counters) -> int:
+    """Return the nano-USD spent and held of a budget."""
+    used: int = getattr(counters, budget.posted_name) + getattr(counters, budget.held_name)
+    return used
 
 
 def budget_resets_in(kind: LimitKind, counters: Counters, now_us: int) -> int | None:
@@ -388,11 +365,7 @@ def rate_used(rate: Rate, counters: Counters) -> int:
 
 def rate_resets_in(rate: Rate, counters: Counters) -> int:
     """Return the seconds after which the bucket is full again."""
-    return _ceil_seconds(getattr(counters, rate.debt_name), rate.limit)
-
-
-def _ceil_seconds(debt: int, limit: int) -> int:
-    return -(-debt // (limit * 1_000_000)) if limit else 0
+    return ceil_seconds(getattr(counters, rate.debt_name), rate.limit)
 
 
 def _refusal(  # noqa: PLR0917 - one private constructor for the limits that are not rates

@@ -4,7 +4,6 @@ A batch passes the same state from question to question, so that the order in th
 decisions, and two calls of one batch cannot both take the last place.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -278,6 +277,5 @@ def _refuse(
     return Refused(error=error, limits=limit_rules.tightest(checked), checked=checked)
 
 
-def _readings(state: AdmissionState, owners: tuple[OwnerState, ...], endpoint_class: str) -> Iterator[LimitReading]:
-    for owner in owners:
-        yield from limit_rules.readings(owner, state.now_us, endpoint_class)
+def _readings(state: AdmissionState, owners: tuple[OwnerState, ...], endpoint_class: str) -> list[LimitReading]:
+    return [reading for owner in owners for reading in limit_rules.readings(owner, state.now_us, endpoint_class)]
