@@ -153,8 +153,8 @@ def _read_figures(payload: Mapping[str, object], prompt_name: str, completion_na
 
 
 def _details(details: object, *names: str) -> tuple[int, ...]:
-    # Most answers name few of them or none: asking for each costs more than the rest of a payload.
-    if not isinstance(details, Mapping) or not details or details.keys().isdisjoint(names):
+    # Most answers name few of them, or all as zero: asking for each costs more than the rest of a payload.
+    if not isinstance(details, Mapping) or details.keys().isdisjoint(names) or not any(details.values()):
         return (0,) * len(names)
     return tuple([_count(details.get(name)) or 0 for name in names])
 

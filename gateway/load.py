@@ -85,6 +85,8 @@ class Strain:
         self._decay(now)
         if self._calls < 1:
             return 0.0
+        if not self._failed and self._seconds <= _SLOWER_FROM * self._usual_seconds:
+            return 0.0  # as it should be, and nearly always is
         errors = _scaled(self._failed / (self._calls + _PRIOR_CALLS), _ERRORS_FROM, _ERRORS_TO)
         if not self._usual_seconds:
             return min(_MOST_STRAIN, errors)

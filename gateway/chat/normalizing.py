@@ -46,7 +46,8 @@ _NEUTRAL_ALONE: dict[str, tuple[Any, ...]] = {
     "top_logprobs": (0,),
 }
 # Most calls have none of these, and nothing to contradict.
-_RELATED = frozenset({*_NEEDED, "audio", "functions", "max_tokens", "modalities"})
+_RELATED = frozenset({*_NEEDED, "audio", "functions", "modalities"})
+_OUTPUT_LIMITS = frozenset({"max_completion_tokens", "max_tokens"})
 
 
 def normalize(body: Body) -> Body:
@@ -56,7 +57,7 @@ def normalize(body: Body) -> Body:
         for name, value in body.items()
         if value is not None and (name not in _NEUTRAL or value not in _NEUTRAL[name])
     }
-    if not _RELATED.isdisjoint(canonical):
+    if not _RELATED.isdisjoint(canonical) or canonical.keys() >= _OUTPUT_LIMITS:
         _settle_relations(canonical)
     if "max_tokens" in canonical:
         canonical["max_completion_tokens"] = canonical.pop("max_tokens")
