@@ -30,7 +30,8 @@ from gateway.catalogue import Catalogue, read_generation
 
 logger = logging.getLogger(__name__)
 
-_READ_BYTES = 1 << 20
+# Beyond 128 kB the allocator would ask the system for the memory of every read.
+_READ_BYTES = 1 << 16
 # For an event loop that has gone without a word.
 _LAST_BOOKINGS_SECONDS = 10.0
 _FOR_CALLERS = (Admit, Reuse, FindPrincipal)
@@ -134,20 +135,24 @@ class Office:
 
     def _read(self) -> None:
         """Take in what has come, without waiting."""
-        while not self._is_orphaned:
+        parts: list[bytes] = []
+        is_lost = False
+        # A short piece was the last one.
+        while not self._is_orphaned and (not parts or len(parts[-1]) == _READ_BYTES):
             try:
                 data = self._socket.recv(_READ_BYTES, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                return
+                break
             except OSError:
                 data = b""
             if not data:
-                self._note_loss()
-                return
-            for orders in self._frames.feed(data):
-                self._take(orders)
-            if len(data) < _READ_BYTES:
-                return  # that was all there is
+                is_lost = True
+                break
+            parts.append(data)
+        for orders in self._frames.feed(b"".join(parts)):
+            self._take(orders)
+        if is_lost:
+            self._note_loss()
 
     def _take(self, orders: Orders) -> None:
         # Orders without a question ask how things stand.
