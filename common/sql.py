@@ -23,6 +23,8 @@ Row = tuple[Any, ...]
 WriteMark = tuple[object, int, int]
 # A power of two; times the widest table's columns it stays far below SQLite's 32,766 variables.
 _MOST_ROWS_A_STATEMENT = 64
+# PostgreSQL: of so few rows a statement each, sent without waiting for answers, is quicker than COPY and arrays.
+_FEW_ROWS = 4
 
 
 @lru_cache(maxsize=512)
@@ -138,11 +140,16 @@ class Sql:
 
         SQLite's driver gives up the interpreter lock for every step and has to win it back from a busy event loop:
         with `executemany`, a step a row, that is most of a batch's time. So rows go in by statements of 64, 32, ..., 1
-        rows (few texts, so that each stays prepared). PostgreSQL takes COPY: a tenth of executemany's cost a row.
+        rows (few texts, so that each stays prepared). PostgreSQL takes many rows by COPY: a tenth of executemany's cost
+        a row, but two more ways there and back.
         """
         if not rows:
             return
         names = ", ".join(columns)
+        if not self.is_sqlite and len(rows) <= _FEW_ROWS:
+            values = ", ".join(["%s"] * len(columns))
+            self._cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({values})", rows)
+            return
         if not self.is_sqlite:
             with self._cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
                 for row in rows:
@@ -160,13 +167,10 @@ class Sql:
         """Set integer `columns` of the rows named by `key`; each row is (*values, key)."""
         if not rows:
             return
-        if self.is_sqlite or len(rows) == 1:
+        if self.is_sqlite or len(rows) <= _FEW_ROWS:
             assignments = ", ".join(f"{column} = %s" for column in columns)
             statement = f"UPDATE {table} SET {assignments} WHERE {key} = %s"
-            if self.is_sqlite:
-                self._cursor.executemany(_question_marks(statement), rows)
-            else:
-                self._cursor.execute(statement, rows[0])
+            self._cursor.executemany(_question_marks(statement) if self.is_sqlite else statement, rows)
             return
         assignments = ", ".join(f"{column} = v.{column}" for column in columns)
         key_type = "text" if isinstance(rows[0][-1], str) else "bigint"
