@@ -65,3 +65,34 @@ def test_what_is_spared_may_fail_alone(caplog: pytest.LogCaptureFixture) -> None
         sql.run("INSERT INTO auth_group (name) VALUES (%s)", ("kept",))
     assert _written() == {"kept"}
     assert "not stored: a group" in caplog.text
+
+
+def test_a_commit_on_sqlite_is_synced_and_its_pages_are_small() -> None:
+    if connection.vendor != "sqlite":
+        pytest.skip("what PostgreSQL syncs is its own settings' matter")
+    found = {}
+    with connection.cursor() as cursor:
+        for name in ("journal_mode", "synchronous", "foreign_keys", "recursive_triggers", "page_size"):
+            cursor.execute(f"PRAGMA {name}")
+            found[name] = cursor.fetchone()[0]
+    assert found == {
+        "journal_mode": "wal",
+        "synchronous": 2,  # FULL
+        "foreign_keys": 1,
+        "recursive_triggers": 1,
+        "page_size": 2_048,
+    }
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 70])
+def test_few_rows_and_many_are_written_alike(count: int) -> None:
+    names = [f"row-{number}" for number in range(count)]
+    try:
+        with connection.wrap_database_errors, DurableTransaction(connection):
+            Sql(connection).insert("auth_group", ("name",), [(name,) for name in names])
+        assert set(Group.objects.filter(name__in=names).values_list("name", flat=True)) == set(names)
+        with pytest.raises(IntegrityError), connection.wrap_database_errors, DurableTransaction(connection):
+            Sql(connection).insert("auth_group", ("name",), [("dropped",), (names[0],)])
+        assert _written() == set()
+    finally:
+        Group.objects.filter(name__in=names).delete()

@@ -10,7 +10,7 @@ from django.db import OperationalError
 from billing.accounts import get_balance
 from billing.models import Hold, UsageRecord
 from common.errors import InternalError
-from gateway.admission.commands import Admitted, FindPrincipal, NoteProgress, Settled, Stale
+from gateway.admission.commands import Admitted, FindPrincipal, FoundPrincipal, NoteProgress, Settled, Stale
 from gateway.admission.remote import RemoteClerk
 from gateway.errors import AdmissionUnavailable
 from gateway.models import Worker
@@ -139,6 +139,14 @@ async def test_without_a_catalogue_a_server_does_not_start(
     await clerk.start()
     assert clerk.catalogue.generation >= 0
     await clerk.stop(timeout_seconds=5)
+
+
+@pytest.mark.parametrize("hashes", [1, 3_000, 30_000])
+async def test_orders_of_any_size_arrive_whole(remote: tuple[RemoteClerk, OpenOffice], hashes: int) -> None:
+    clerk, _ = remote
+    # Up to some 2 MB, where the process reads 64 kB at a time.
+    asked = clerk.submit(FindPrincipal(hashes=tuple(f"{number:064d}" for number in range(hashes))))
+    assert await asyncio.wait_for(asked, 10) == FoundPrincipal(principal=None)
 
 
 async def test_an_order_that_cannot_be_written_fails_alone(
