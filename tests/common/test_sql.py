@@ -7,6 +7,8 @@ from django.contrib.auth.models import Group
 from django.db import IntegrityError, connection
 
 from common.sql import DurableTransaction, Sql
+from keys.limit_rows import lock_counters, read_counters, write_counters
+from tests.conftest import NOON_US
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -82,6 +84,20 @@ def test_a_commit_on_sqlite_is_synced_and_its_pages_are_small() -> None:
         "recursive_triggers": 1,
         "page_size": 2_048,
     }
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 70])
+def test_few_counters_and_many_are_changed_alike_and_no_other_one(count: int) -> None:
+    names = [f"key:{number}" for number in range(count)]
+    with connection.wrap_database_errors, DurableTransaction(connection):
+        sql = Sql(connection)
+        counters = lock_counters(sql, [*names, "key:other"], NOON_US)
+        for number, name in enumerate(names):
+            counters[name].in_flight, counters[name].total_posted_nanousd = number + 1, -number
+        write_counters(sql, [counters[name] for name in names])
+        stored = read_counters(sql, [*names, "key:other"], NOON_US)
+    assert stored == counters
+    assert stored["key:other"].in_flight == 0
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 70])
